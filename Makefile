@@ -1,0 +1,49 @@
+# `make demo` and `make test` set everything up by themselves; see `make help`.
+# A Python other than python3, for the first call: PYTHON=python3.12 make demo
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help venv lock demo sandbox test lint format types bench clean
+
+python := .venv/bin/python
+uv := UV_CACHE_DIR=.cache/uv .venv/bin/uv
+sources := blocks flows railway shared
+
+help: ## Show this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+venv: ## Create or update .venv from requirements.lock
+	@shared/scripts/venv.sh
+
+demo: venv ## Run a night on a stack of real engines: backup, drill, disaster, restore; writes demo-report.json
+	@$(python) -m shared.sandbox.demo
+
+sandbox: venv ## Start that stack with its Prefect UI and keep it up until Ctrl-C
+	@$(python) -m shared.sandbox
+
+test: venv ## Run all tests; ARGS= goes to pytest: make test ARGS="tests/backup -x"
+	@$(python) -m pytest $(ARGS)
+
+lint: venv ## Check style
+	@$(python) -m ruff check .
+	@$(python) -m ruff format --check .
+
+format: venv ## Correct style
+	@$(python) -m ruff check --fix .
+	@$(python) -m ruff format .
+
+types: venv ## Check types
+	@$(python) -m mypy --strict $(sources)
+
+bench: venv ## Measure speed and memory against plain tools; writes bench-report.json
+	@$(python) -m shared.sandbox.bench
+
+lock: venv ## Resolve pyproject.toml anew into requirements.lock; what is locked stays unless it no longer fits
+	@$(uv) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-header --group sandbox --group dev pyproject.toml -o requirements.lock $(ARGS)
+	@shared/scripts/venv.sh
+
+clean: ## Delete what was made here: environment, caches, sandbox, reports
+	rm -rf .venv .cache .sandbox .mypy_cache .ruff_cache .pytest_cache .hypothesis *-report.json
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

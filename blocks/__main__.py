@@ -1,0 +1,113 @@
+"""`python -m blocks`: register the block types and save this stack's documents from environment variables.
+
+Safe to run at every start: documents are overwritten with what the environment says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+
+from prefect.blocks.core import Block
+from rich.console import Console
+
+from blocks.clickhouse import ClickHouseServer
+from blocks.errors import SettingsError, StackError
+from blocks.keys import BackupKeys
+from blocks.object_store import BackupStore, s3_bucket
+from blocks.postgres import PostgresServer
+from blocks.redis import RedisServer
+from blocks.settings import Settings
+
+TYPES: tuple[type[Block], ...] = (BackupStore, BackupKeys, PostgresServer, ClickHouseServer, RedisServer)
+
+
+def documents(settings: Settings) -> Iterator[tuple[str, Block]]:
+    """Yield name and block for every system that the settings describe.
+
+    Raises:
+        SettingsError: something that every flow needs is not set.
+    """
+    name = settings.stack_name
+    bucket = s3_bucket(
+        settings.minio_endpoint or None,
+        settings.require("minio_access_key"),
+        settings.minio_secret_key,
+        settings.require("backup_bucket"),
+        settings.backup_region,
+    )
+    yield name, BackupStore(bucket=bucket, prefix=settings.backup_prefix, stack=name, region=settings.backup_region)
+    yield name, keys(settings)
+    for role, url in (("backup", settings.postgres_backup_url), ("restore", settings.postgres_restore_url)):
+        if url is not None:
+            databases, bin_dirs = settings.postgres_databases, settings.postgres_bin_dirs
+            yield f"{name}-{role}", PostgresServer(url=url, databases=databases, bin_dirs=bin_dirs)
+    if settings.clickhouse_host:
+        yield (
+            name,
+            ClickHouseServer(
+                host=settings.clickhouse_host,
+                port=settings.clickhouse_port,
+                user=settings.clickhouse_user,
+                password=settings.clickhouse_password,
+                secure=settings.clickhouse_secure,
+                databases=settings.clickhouse_db,
+                store_endpoint=settings.clickhouse_store_endpoint,
+            ),
+        )
+    if settings.redis_url is not None:
+        yield name, RedisServer(url=settings.redis_url)
+
+
+def keys(settings: Settings) -> BackupKeys:
+    """Make the keys block; `BACKUP_AGE_RECIPIENTS` and one of the signature keys are needed."""
+    settings.require("backup_age_recipients")
+    application = {"LITELLM_SALT_KEY": settings.litellm_salt_key, "ENCRYPTION_KEY": settings.encryption_key}
+    return BackupKeys(
+        recipients=settings.backup_age_recipients,
+        identity=settings.backup_age_identity,
+        signing_key=settings.backup_signing_key,
+        verify_key=settings.backup_verify_key,
+        application_keys={variable: secret for variable, secret in application.items() if secret is not None},
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Register, save, and with `--check` ask every system whether it is well.
+
+    Returns: exit status: 0, or 1 with one line for each thing that is wrong.
+    """
+    parser = argparse.ArgumentParser(prog="python -m blocks", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="also connect to every system and say what is wrong")
+    parser.add_argument("--dry-run", action="store_true", help="only read the environment; save nothing")
+    options = parser.parse_args(arguments)
+    out, err = Console(), Console(stderr=True)
+    failed = False
+    try:
+        found = list(documents(Settings.load()))
+    except SettingsError as error:
+        err.print(f"[red]{error}", highlight=False)
+        return 1
+    if not options.dry_run:
+        for kind in TYPES:
+            kind.register_type_and_schema(_sync=True)  # type: ignore[call-arg]  # prefect adds _sync to its sync-compatible methods
+    for name, block in found:
+        slug = f"{block.get_block_type_slug()}/{name}"
+        if not options.dry_run:
+            block.save(name, overwrite=True, _sync=True)  # type: ignore[call-arg]  # as above
+        state = "read" if options.dry_run else "saved"
+        if options.check:
+            try:
+                block.check()  # type: ignore[attr-defined]  # each of TYPES has it; a test says so
+            except StackError as error:
+                failed = True
+                err.print(f"[red]{slug}: {error}", highlight=False)
+                continue
+            state += ", answers"
+        out.print(f"{slug}: {state}", highlight=False)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

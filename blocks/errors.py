@@ -1,0 +1,123 @@
+"""Every error this project raises on purpose.
+
+    StackError                      the base: one line for a person, and whether a retry can help
+    ├── SettingsError               a setting or parameter is missing or wrong              (permanent)
+    ├── ServiceError                a service did not answer, or broke off                  (a retry can help)
+    │   └── AccessDenied            it answered that we may not                             (permanent)
+    ├── VersionMismatch             client and server, or dump and target, do not fit       (permanent)
+    ├── StoreError                  the object store did not do what was asked              (a retry can help)
+    │   └── ObjectMissing           the object is not there                                 (permanent)
+    ├── IntegrityError              bytes, hashes, signature or keys are not what was recorded   (permanent)
+    ├── LeaseHeld                   another flow holds the stack's lock                     (a retry can help)
+    ├── LeaseLost                   our lock ran out or was taken over: stop touching things (permanent)
+    ├── ApprovalMissing             a destructive step was not approved                     (permanent)
+    ├── BackupFailed                no set was committed; what was written is removed       (permanent)
+    ├── RestoreRefused              nothing was changed, and why                            (permanent)
+    ├── RestoreFailed               a restore broke off; what was stopped was started again (permanent)
+    └── DrillFailed                 the restored data is not what the manifest says         (permanent)
+
+A message says what failed, what was expected and what to do, on one line, and never carries a secret.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "AccessDenied",
+    "ApprovalMissing",
+    "BackupFailed",
+    "DrillFailed",
+    "IntegrityError",
+    "LeaseHeld",
+    "LeaseLost",
+    "ObjectMissing",
+    "RestoreFailed",
+    "RestoreRefused",
+    "ServiceError",
+    "SettingsError",
+    "StackError",
+    "StoreError",
+    "VersionMismatch",
+]
+
+
+class StackError(Exception):
+    """Base of all errors of this project.
+
+    Args:
+        message: one line: what failed, what was expected, what to do.
+        permanent: True when trying again cannot help; None takes the class's default.
+    """
+
+    default_permanent: ClassVar[bool] = True
+
+    def __init__(self, message: str, *, permanent: bool | None = None) -> None:
+        super().__init__(" ".join(message.split()))
+        self.permanent = self.default_permanent if permanent is None else permanent
+
+
+class SettingsError(StackError):
+    """A setting or parameter is missing or wrong."""
+
+
+class ServiceError(StackError):
+    """A service did not answer, or broke off."""
+
+    default_permanent = False
+
+
+class AccessDenied(ServiceError):
+    """The service answered that we may not."""
+
+    default_permanent = True
+
+
+class VersionMismatch(StackError):
+    """Client and server, or dump and target, do not fit."""
+
+
+class StoreError(StackError):
+    """The object store did not do what was asked."""
+
+    default_permanent = False
+
+
+class ObjectMissing(StoreError):
+    """The object is not in the store."""
+
+    default_permanent = True
+
+
+class IntegrityError(StackError):
+    """Bytes, hashes, a signature or keys are not what was recorded."""
+
+
+class LeaseHeld(StackError):
+    """Another flow holds the stack's lock."""
+
+    default_permanent = False
+
+
+class LeaseLost(StackError):
+    """Our lock ran out or was taken over; whoever holds it now may be working."""
+
+
+class ApprovalMissing(StackError):
+    """A destructive step was not approved."""
+
+
+class BackupFailed(StackError):
+    """No set was committed, and the objects of this run were removed."""
+
+
+class RestoreRefused(StackError):
+    """The restore did not start; nothing was changed."""
+
+
+class RestoreFailed(StackError):
+    """The restore broke off; the message says what state the live data is in."""
+
+
+class DrillFailed(StackError):
+    """The restored data is not what the manifest says."""

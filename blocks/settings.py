@@ -1,0 +1,101 @@
+"""All settings, read from environment variables in one place. Names follow the predecessor's where it had them.
+
+`python -m blocks` turns them into block documents; flows read only the stack's name and the numbers here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from blocks.errors import SettingsError
+
+Names = Annotated[list[str], NoDecode]
+"""A comma-separated list in the environment."""
+
+
+class Settings(BaseSettings):
+    """The environment of this process, typed."""
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+
+    stack_name: str = Field(default="stack", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of the stack")
+
+    # Postgres: a server URL each, not an application's
+    postgres_backup_url: SecretStr | None = Field(default=None, description="Server URL of the role that takes backups")
+    postgres_restore_url: SecretStr | None = Field(default=None, description="Server URL of the role that restores")
+    postgres_databases: Names = Field(default=[], description="Databases to back up; empty: all but templates")
+    postgres_bin_dirs: Names = Field(default=[], description="Folders with pg_dump and pg_restore, besides the usual")
+
+    clickhouse_host: str = Field(default="", description="Host of ClickHouse's HTTP interface")
+    clickhouse_port: int = Field(default=8123, description="Port of ClickHouse's HTTP interface")
+    clickhouse_user: str = Field(default="default", description="ClickHouse user")
+    clickhouse_password: SecretStr = Field(default=SecretStr(""), description="Its password")
+    clickhouse_db: Names = Field(default=[], description="ClickHouse databases to back up; empty: all but system ones")
+    clickhouse_secure: bool = Field(default=False, description="HTTPS to ClickHouse")
+    clickhouse_store_endpoint: str = Field(default="", description="The store's URL as ClickHouse reaches it, if another")
+
+    redis_url: SecretStr | None = Field(default=None, description="Redis URL")
+
+    minio_endpoint: str = Field(default="", description="URL of the S3-compatible store; empty: AWS")
+    minio_access_key: str = Field(default="", description="Access key of the store")
+    minio_secret_key: SecretStr = Field(default=SecretStr(""), description="Secret key of the store")
+    backup_bucket: str = Field(default="backups", description="Bucket for backups")
+    backup_prefix: str = Field(default="backups", description="Folder in that bucket")
+    backup_region: str = Field(default="us-east-1", description="Region of that bucket")
+
+    backup_age_recipients: Names = Field(default=[], description="age public keys that backups are encrypted to")
+    backup_age_identity: SecretStr | None = Field(default=None, description="age secret key for drills and restores")
+    backup_signing_key: SecretStr | None = Field(default=None, description="Ed25519 private key, 32 bytes as hex")
+    backup_verify_key: str = Field(default="", description="Ed25519 public key, hex; empty: of the signing key")
+    litellm_salt_key: SecretStr | None = Field(default=None, description="LiteLLM's salt key, only fingerprinted")
+    encryption_key: SecretStr | None = Field(default=None, description="Langfuse's encryption key, only fingerprinted")
+
+    backup_full_every_days: int = Field(default=7, ge=1, description="A full ClickHouse backup at least every so many days")
+    backup_retention_days: int = Field(default=14, ge=1, description="Daily sets are kept for so many days")
+    backup_keep_last: int = Field(default=3, ge=1, description="Newest sets kept whatever their age")
+    backup_keep_hourly: int = Field(default=0, ge=0, description="Hours of which the newest set is kept")
+    backup_keep_weekly: int = Field(default=8, ge=0, description="Weeks of which the newest set is kept")
+    backup_keep_monthly: int = Field(default=12, ge=0, description="Months of which the newest set is kept")
+    backup_keep_yearly: int = Field(default=3, ge=0, description="Years of which the newest set is kept")
+    backup_grace_hours: int = Field(default=24, ge=0, description="Half sets and stale uploads are cleaned after so long")
+
+    backup_lease_seconds: int = Field(default=120, ge=3, description="The stack's lock expires after so long without renewal")
+    backup_lock_wait_seconds: int = Field(default=900, ge=0, description="A flow waits so long for the stack's lock")
+    backup_deadline_minutes: int = Field(default=360, ge=1, description="One component may take so long")
+    drill_directory: str = Field(default="", description="Folder for scratch engines; empty: the system's temporary folder")
+
+    @field_validator("postgres_databases", "postgres_bin_dirs", "clickhouse_db", "backup_age_recipients", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment.
+
+        Raises:
+            SettingsError: the first variable that is wrong, and what it should be; never its value.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+            name = "_".join(str(part) for part in first["loc"][:1]).upper()
+            raise SettingsError(f"setting {name}: {first['msg']}; correct the environment variable") from None
+
+    def require(self, name: str) -> str:
+        """Return a setting that must not be empty, as text.
+
+        Args:
+            name: the field's name, for example `clickhouse_host`.
+        Raises:
+            SettingsError: it is not set.
+        """
+        value = getattr(self, name)
+        text = value.get_secret_value() if isinstance(value, SecretStr) else str(value or "")
+        if not text:
+            raise SettingsError(f"setting {name.upper()} is not set; {type(self).model_fields[name].description}")
+        return text

@@ -1,0 +1,56 @@
+"""Take one backup set of the stack and commit it."""
+
+from __future__ import annotations
+
+from prefect import flow
+from pydantic import BaseModel, Field
+
+from flows import catalogue
+from flows.backup.sets import new_set, refuse_unknown, wanted
+from flows.backup.tasks import backup_clickhouse, backup_globals, backup_postgres, choose_base
+from flows.backup.views import show_catalogue, show_set
+from flows.report import line
+from flows.stack import Stack
+
+
+class BackupRequest(BaseModel):
+    """What to back up, and how to call it."""
+
+    components: list[str] = Field(
+        default=[],
+        description="postgres, clickhouse, or one database such as postgres/litellm; empty: everything",
+        examples=[["postgres/litellm", "clickhouse"]],
+    )
+    label: str = Field(default="", max_length=100, description="A word for people, for example 'before langfuse 4'")
+    protect: bool = Field(default=False, description="Keep the set until somebody deletes it by hand")
+    full: bool = Field(default=False, description="A full ClickHouse backup, even where a difference would do")
+
+
+@flow(name="backup", validate_parameters=True, timeout_seconds=24 * 3600)
+def backup(request: BackupRequest = BackupRequest()) -> str:
+    """Take one backup set of the stack and commit it.
+
+    Args:
+        request: what to take, and how to label it.
+    Returns: the id of the committed set.
+    Raises:
+        BackupFailed: a component failed; nothing was committed, and its objects were removed.
+        LeaseHeld: a backup, restore, upgrade, prune or copy of this stack is under way.
+    """
+    stack = Stack.load()
+    refuse_unknown(request.components)
+    with stack.exclusive("backup") as lease, new_set(stack, lease, label=request.label, protect=request.protect) as backup_set:
+        known = catalogue.read(stack.store, stack.keys)
+        for database in wanted(request.components, "clickhouse", stack.clickhouse_databases()):
+            base = choose_base(stack, known, database, full=request.full)
+            backup_set.add(backup_clickhouse(stack, backup_set, database, base))  # before Postgres: references never dangle
+        databases = wanted(request.components, "postgres", stack.postgres_databases())
+        for database in databases:
+            backup_set.add(backup_postgres(stack, backup_set, database))
+        if databases:
+            backup_set.add(backup_globals(stack, backup_set))
+        manifest = backup_set.commit()
+    line(f"committed {manifest.id}: {catalogue.size(manifest.stored_bytes)} in {len(manifest.components)} components")
+    show_set(manifest)
+    show_catalogue(stack)
+    return manifest.id

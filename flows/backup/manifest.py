@@ -1,0 +1,238 @@
+"""The manifest of a backup set, format v1: the JSON whose existence *is* the set's existence.
+
+Integers, strings and lists only (no floats), so that its canonical form, which is what the signature covers, is the same
+everywhere: `jq -cS 'del(.signature)' manifest.json` prints the signed bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Record(BaseModel):
+    """Base of everything in the manifest: immutable, and strict about what it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StoredObject(Record):
+    """One object of the set, as stored and as it was before compression and encryption."""
+
+    key: str = Field(description="Key below the set's own folder, for example postgres/litellm.dump.zst.age")
+    bytes: int = Field(description="Stored size in bytes")
+    sha256: str = Field(description="SHA-256 of the stored bytes, hex")
+    plain_bytes: int = Field(description="Size before compression and encryption, bytes")
+    plain_sha256: str = Field(description="SHA-256 of the bytes before compression and encryption, hex")
+
+
+class TableContent(Record):
+    """What one table held at the moment of the backup."""
+
+    name: str = Field(description="Qualified and quoted as the engine prints it")
+    method: Literal["full", "range", "count"] = Field(description="How much of the content the checksum covers")
+    rows: int
+    checksum: str = Field(description="Order-independent sum of row hashes; empty when method is count")
+
+
+class SequenceBounds(Record):
+    """Where a sequence stood. Sequences are not transactional: the dump's value lies between two readings."""
+
+    name: str
+    low: int | None = Field(description="last_value before the dump; None when never used")
+    high: int | None = Field(description="last_value after the dump; None when never used")
+    increment: int
+
+
+class LargeObjects(Record):
+    """Large objects of a Postgres database, taken together."""
+
+    count: int = 0
+    checksum: str = "0"
+
+
+class DatabaseProperties(Record):
+    """What belongs to a Postgres database but not into a plain dump of it."""
+
+    owner: str
+    encoding: str
+    locale_provider: str
+    collate: str
+    ctype: str
+    icu_locale: str | None = None
+    connection_limit: int = -1
+    is_template: bool = False
+    comment: str | None = None
+    acl: list[str] = Field(default_factory=list, description="ACL items as Postgres prints them, sorted")
+    settings: list[str] = Field(default_factory=list, description="name=value set for the database, sorted")
+    role_settings: dict[str, list[str]] = Field(
+        default_factory=dict, description="role -> name=value set for that role in this database"
+    )
+
+
+class PostgresDatabase(Record):
+    """One Postgres database in a set."""
+
+    kind: Literal["postgres"] = "postgres"
+    name: str
+    object: StoredObject
+    server_version: str = Field(description="As server_version says, for example 16.9")
+    server_major: int
+    client_version: str = Field(description="Version of the pg_dump that wrote it")
+    database_bytes: int = Field(description="pg_database_size at the time, for the space check of a restore")
+    properties: DatabaseProperties
+    extensions: dict[str, str] = Field(default_factory=dict, description="name -> version")
+    tables: list[TableContent]
+    sequences: list[SequenceBounds] = Field(default_factory=list)
+    large_objects: LargeObjects = LargeObjects()
+    catalogue: dict[str, str] = Field(
+        default_factory=dict,
+        description="Every definition, owner, grant and comment: what it is -> its text, or sha256:<hex> where long",
+    )
+    started_at: datetime
+    finished_at: datetime
+
+
+class PostgresGlobals(Record):
+    """Roles and grants of the Postgres server, without passwords."""
+
+    kind: Literal["globals"] = "globals"
+    name: Literal["globals"] = "globals"
+    object: StoredObject
+    roles: list[str]
+
+
+class ClickHouseFile(Record):
+    """One file that the native backup must consist of."""
+
+    name: str
+    bytes: int
+    in_base: bool = Field(default=False, description="The bytes are in the base set, not in this one")
+    checksum: str = Field(default="", description="128-bit CityHash as ClickHouse's own .backup list has it, hex")
+
+
+class ClickHouseTable(Record):
+    """One ClickHouse table: how it is made, and what was in the parts that the backup holds."""
+
+    name: str
+    engine: str
+    uuid: str = ""
+    ddl: str = Field(description="create_table_query, the live database's name in it")
+    has_data: bool = Field(description="False for views and engines that keep no data of their own")
+    parts: list[str] = Field(default_factory=list)
+    content: TableContent | None = None
+
+
+class ClickHouseDatabase(Record):
+    """One ClickHouse database in a set, as a native BACKUP directory."""
+
+    kind: Literal["clickhouse"] = "clickhouse"
+    name: str
+    path: str = Field(description="Folder below the set's own, for example clickhouse/default/")
+    base: str | None = Field(default=None, description="Id of the full set that this one is a difference to")
+    server_version: str
+    engine: str = Field(description="Database engine, for example Atomic")
+    bytes: int = Field(description="Stored size of this backup's own files, bytes")
+    plain_bytes: int = Field(description="Size of the tables' data it stands for, bytes")
+    files: list[ClickHouseFile] = Field(description="Every file of the backup, from .backup; verified before commit")
+    backup_file_sha256: str = Field(description="SHA-256 of the .backup list itself, hex")
+    tables: list[ClickHouseTable]
+    started_at: datetime
+    finished_at: datetime
+
+
+Component = Annotated[PostgresDatabase | PostgresGlobals | ClickHouseDatabase, Field(discriminator="kind")]
+
+
+class KeyFingerprints(Record):
+    """Keyed fingerprints of the applications' secrets: compared before a restore, worthless to a thief.
+
+    The HMAC key is random for each set and stored encrypted to the set's age recipients.
+    """
+
+    wrapped_key: str = Field(description="The HMAC key, age-encrypted, base64")
+    values: dict[str, str] = Field(description="Variable name -> HMAC-SHA-256, hex; never the secret")
+
+
+class Signature(Record):
+    """Ed25519 over the canonical JSON of the manifest without this field."""
+
+    algorithm: Literal["ed25519"] = "ed25519"
+    public_key: str = Field(description="Hex; which key signed, not proof that it may")
+    value: str = Field(description="Hex")
+
+
+class Manifest(Record):
+    """One backup set."""
+
+    format: Literal[1] = 1
+    id: str
+    stack: str
+    label: str = ""
+    protected: bool = False
+    created_at: datetime = Field(description="When the run started, UTC")
+    committed_at: datetime = Field(description="When everything was stored and verified, UTC")
+    project_version: str
+    flow_run: str = Field(default="", description="Id of the Prefect flow run")
+    lease_token: int = Field(description="Fencing token of the stack's lock under which the set was taken")
+    recipients: list[str] = Field(description="age public keys that can open the encrypted objects")
+    components: list[Component]
+    fingerprints: KeyFingerprints | None = None
+    not_taken: list[str] = Field(default_factory=list, description="What a reader might expect here and will not find")
+    extras: list[StoredObject] = Field(default_factory=list, description="RESTORE.md, restore.sh")
+    signature: Signature | None = None
+
+    def signed_bytes(self) -> bytes:
+        """Return the canonical JSON that the signature covers."""
+        body = self.model_dump(mode="json", exclude={"signature"})
+        return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+    def to_json(self) -> bytes:
+        """Return the document as it is stored."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Read a stored document.
+
+        Raises:
+            pydantic.ValidationError: it is not a manifest of format v1.
+        """
+        return cls.model_validate_json(data)
+
+    @property
+    def postgres(self) -> list[PostgresDatabase]:
+        """The Postgres databases in the set."""
+        return [c for c in self.components if isinstance(c, PostgresDatabase)]
+
+    @property
+    def clickhouse(self) -> list[ClickHouseDatabase]:
+        """The ClickHouse databases in the set."""
+        return [c for c in self.components if isinstance(c, ClickHouseDatabase)]
+
+    @property
+    def globals(self) -> PostgresGlobals | None:
+        """Roles and grants of the Postgres server, if they were taken."""
+        return next((c for c in self.components if isinstance(c, PostgresGlobals)), None)
+
+    @property
+    def bases(self) -> set[str]:
+        """Ids of the sets that this one cannot be restored without."""
+        return {c.base for c in self.clickhouse if c.base}
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes that this set alone takes in the store."""
+        own = sum(c.bytes for c in self.clickhouse)
+        return own + sum(o.bytes for o in self.stored_objects())
+
+    def stored_objects(self) -> Iterator[StoredObject]:
+        """Yield every object whose hash the manifest records (all but ClickHouse's own files)."""
+        yield from self.extras
+        for component in self.components:
+            if isinstance(component, PostgresDatabase | PostgresGlobals):
+                yield component.object

@@ -1,0 +1,175 @@
+"""A backup set while it is being made: everything is stored below one folder, and the manifest makes it exist.
+
+Until the manifest is there, in one PUT, nobody sees a set. A run that fails removes what it stored; one that is killed leaves a
+folder without manifest, which the next prune removes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+
+from blocks.errors import BackupFailed, IntegrityError, SettingsError, StackError, StoreError
+from blocks.retry import retrying
+from flows.backup import escape
+from flows.backup.manifest import Component, KeyFingerprints, Manifest, Signature, StoredObject
+from flows.catalogue import manifest_key, set_prefix
+from flows.lease import Lease, utc_now
+from flows.report import flow_run_id, line
+from flows.stack import Stack, project_version
+
+
+def new_set_id(now: datetime) -> str:
+    """Make the id of a set: its time, sortable, and six letters so that two runs never share one."""
+    letters = base64.b32encode(secrets.token_bytes(4)).decode().lower()[:6]
+    return f"{now:%Y%m%dT%H%M%SZ}-{letters}"
+
+
+class BackupSet:
+    """A set that is being made.
+
+    Attributes:
+        id: of the set. prefix: key prefix of everything in it. components: what has been taken so far.
+    """
+
+    def __init__(self, stack: Stack, lease: Lease, *, label: str, protect: bool) -> None:
+        self._stack = stack
+        self._lease = lease
+        self._label = label
+        self._protect = protect
+        self._created_at = utc_now()
+        self.id = new_set_id(self._created_at)
+        self.prefix = set_prefix(stack.store, self.id)
+        self.components: list[Component] = []
+        self.not_taken: list[str] = []
+
+    def add(self, *components: Component) -> None:
+        """Take components into the set."""
+        self.components.extend(components)
+
+    def leave_out(self, what: str) -> None:
+        """Record something a reader might expect in the set and will not find."""
+        self.not_taken.append(what)
+
+    def commit(self) -> Manifest:
+        """Verify that everything is stored, sign the manifest and put it: from then on the set exists.
+
+        Raises:
+            IntegrityError: an object is missing or has another size than was written.
+            LeaseLost: the stack's lock is no longer ours.
+        """
+        wrapped, values = self._stack.keys.fingerprint()
+        draft = Manifest(
+            id=self.id,
+            stack=self._stack.name,
+            label=self._label,
+            protected=self._protect,
+            created_at=self._created_at,
+            committed_at=utc_now(),
+            project_version=project_version(),
+            flow_run=flow_run_id(),
+            lease_token=self._lease.token,
+            recipients=list(self._stack.keys.recipients),
+            components=self.components,
+            fingerprints=KeyFingerprints(wrapped_key=wrapped, values=values),
+            not_taken=self.not_taken,
+        )
+        draft = draft.model_copy(update={"extras": self._store_extras(draft)})
+        self._verify(draft)
+        public_key, value = self._stack.keys.sign(draft.signed_bytes())
+        manifest = draft.model_copy(update={"signature": Signature(public_key=public_key, value=value)})
+        self._lease.check()
+        key = manifest_key(self._stack.store, self.id)
+        self._stack.store.put(key, manifest.to_json(), if_absent=True)
+        return manifest
+
+    def discard(self) -> None:
+        """Remove everything this run stored, unfinished uploads included."""
+        store = self._stack.store
+        for upload in list(store.uploads(self.prefix)):
+            store.abort(upload)
+        store.remove_below(self.prefix)
+
+    def _store_extras(self, draft: Manifest) -> list[StoredObject]:
+        extras = []
+        for name, text in escape.files(draft, self._stack.store).items():
+            data = text.encode()
+            retrying(partial(self._stack.store.put, self.prefix + name, data))
+            digest = hashlib.sha256(data).hexdigest()
+            extras.append(StoredObject(key=name, bytes=len(data), sha256=digest, plain_bytes=len(data), plain_sha256=digest))
+        return extras
+
+    def _verify(self, draft: Manifest) -> None:
+        stored = {item.key: item.bytes for item in self._stack.store.list(self.prefix)}
+        for item in draft.stored_objects():
+            found = stored.get(self.prefix + item.key)
+            if found != item.bytes:
+                raise IntegrityError(
+                    f"{item.key}: {'missing' if found is None else f'{found} bytes'} in the store right after it was written, "
+                    f"expected {item.bytes} bytes; is somebody deleting there?"
+                )
+
+
+@contextmanager
+def new_set(stack: Stack, lease: Lease, *, label: str, protect: bool) -> Iterator[BackupSet]:
+    """Make a set in the body; whatever goes wrong there, nothing of it stays.
+
+    Raises:
+        BackupFailed: what went wrong; nothing was committed.
+    """
+    backup_set = BackupSet(stack, lease, label=label, protect=protect)
+    try:
+        yield backup_set
+    except BaseException as error:
+        left = _discard(backup_set)
+        if isinstance(error, StackError):
+            raise BackupFailed(f"backup {backup_set.id}: {error} ({left})") from error
+        raise
+
+
+def _discard(backup_set: BackupSet) -> str:
+    try:
+        retrying(backup_set.discard)
+    except StoreError as error:
+        line(f"could not remove the objects of {backup_set.id}: {error}; the next prune will")
+        return "nothing was committed; the next prune removes its objects"
+    return "nothing was committed, its objects were removed"
+
+
+KINDS = ("postgres", "clickhouse")
+
+
+def refuse_unknown(requested: Iterable[str]) -> None:
+    """Refuse what is not the name of a component.
+
+    Raises:
+        SettingsError: which one, and what it should look like.
+    """
+    for item in requested:
+        if item.partition("/")[0] not in KINDS:
+            raise SettingsError(f"component {item!r}: expected postgres, clickhouse, or one database such as postgres/litellm")
+
+
+def wanted(requested: Iterable[str], kind: str, names: Iterable[str]) -> list[str]:
+    """Choose the databases of one kind.
+
+    Args:
+        requested: `kind` for all of a kind or `kind/name` for one; empty for everything.
+        kind: `postgres` or `clickhouse`. names: all there are.
+    Returns: the names to take, in the order of `names`.
+    Raises:
+        SettingsError: there is no such database.
+    """
+    requested, names = list(requested), list(names)
+    if not requested or kind in requested:
+        return names
+    chosen = [item.removeprefix(f"{kind}/") for item in requested if item.startswith(f"{kind}/")]
+    for name in chosen:
+        if name not in names:
+            raise SettingsError(f"there is no {kind} database {name!r} to back up; there are: {', '.join(names) or 'none'}")
+    return [name for name in names if name in chosen]

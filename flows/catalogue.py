@@ -1,0 +1,263 @@
+"""The sets in a store: listed, judged, and shown as an artifact. The manifests are the truth, this is a view of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from prefect.artifacts import create_table_artifact
+from pydantic import BaseModel, Field, ValidationError
+
+from blocks.errors import IntegrityError, ObjectMissing, RestoreRefused
+from blocks.keys import BackupKeys
+from blocks.object_store import BackupStore
+from blocks.retry import retrying
+from flows.backup.manifest import Manifest
+from flows.prune.retention import SetFacts
+
+READERS = 16
+"""Manifests read at once: each is small, the time goes into round trips."""
+
+
+class DrillRecord(BaseModel):
+    """The outcome of the last drill of a set, kept beside it as drill.json."""
+
+    set_id: str
+    at: datetime
+    ok: bool
+    full: bool = Field(description="Every component was restored and every table compared; only then is the set proven")
+    recovery_seconds: int = Field(description="From the first byte read to the last table restored")
+    compare_seconds: int
+    components: list[str]
+    scratch: str = Field(description="Where it was restored to")
+    differences: list[str] = Field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One committed set.
+
+    Attributes:
+        id: of the set. manifest: None when it cannot be read. fault: why it is not good, empty when it is.
+        drill: the last drill's record, None when never drilled.
+    """
+
+    id: str
+    manifest: Manifest | None
+    fault: str = ""
+    drill: DrillRecord | None = None
+
+    @property
+    def good(self) -> bool:
+        """Say whether the set is whole as far as anybody looked."""
+        return not self.fault and (self.drill is None or self.drill.ok)
+
+    @property
+    def created_at(self) -> datetime:
+        """When the set was taken; from its id where the manifest cannot be read."""
+        return self.manifest.created_at if self.manifest else time_of(self.id)
+
+    def facts(self) -> SetFacts:
+        """Return what retention needs to know."""
+        proven = self.drill.at if self.drill and self.drill.ok and self.drill.full else None
+        return SetFacts(
+            id=self.id,
+            created_at=self.created_at,
+            good=self.good,
+            drilled_at=proven,
+            protected=bool(self.manifest and self.manifest.protected),
+            bases=frozenset(self.manifest.bases) if self.manifest else frozenset(),
+        )
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Every set of a stack.
+
+    Attributes:
+        entries: committed sets, newest first.
+        halves: ids of folders without a manifest: runs that died, or one that is under way.
+    """
+
+    entries: list[Entry] = field(default_factory=list)
+    halves: list[str] = field(default_factory=list)
+
+    def find(self, choice: str) -> Entry:
+        """Choose a set as a person names it.
+
+        Args:
+            choice: `latest`, an id, or a time (ISO 8601; UTC unless it says otherwise): the newest set not younger than it.
+        Raises:
+            RestoreRefused: nothing fits; says what there is.
+        """
+        good = [e for e in self.entries if e.good]
+        if choice == "latest":
+            if good:
+                return good[0]
+            raise RestoreRefused("there is no good backup set in this store; run backup/on-demand, or name a set by its id")
+        for entry in self.entries:
+            if entry.id == choice:
+                if entry.manifest is None:
+                    raise RestoreRefused(f"set {choice}: {entry.fault}")
+                return entry
+        moment = _moment(choice)
+        if moment is None:
+            newest = ", ".join(e.id for e in self.entries[:3]) or "none"
+            raise RestoreRefused(f"no set {choice!r} here; give latest, an id or a time; the newest are: {newest}")
+        before = [e for e in good if e.created_at <= moment]
+        if before:
+            return before[0]
+        raise RestoreRefused(
+            f"no good set is as old as {moment:%Y-%m-%d %H:%M} UTC; the oldest is {good[-1].id if good else 'none'}"
+        )
+
+    def base_of(self, database: str) -> Manifest | None:
+        """Return the newest good set that holds a full backup of a ClickHouse database: a difference's base."""
+        for entry in self.entries:
+            if entry.good and entry.manifest is not None:
+                for component in entry.manifest.clickhouse:
+                    if component.name == database and component.base is None:
+                        return entry.manifest
+        return None
+
+
+def set_prefix(store: BackupStore, set_id: str) -> str:
+    """Return the key prefix of a set, with slash."""
+    return f"{store.root}sets/{set_id}/"
+
+
+def manifest_key(store: BackupStore, set_id: str) -> str:
+    """Return the key of a set's manifest."""
+    return set_prefix(store, set_id) + "manifest.json"
+
+
+def drill_key(store: BackupStore, set_id: str) -> str:
+    """Return the key of a set's drill record."""
+    return set_prefix(store, set_id) + "drill.json"
+
+
+def read(store: BackupStore, keys: BackupKeys) -> Catalogue:
+    """Read every manifest and drill record of the stack.
+
+    Args:
+        store: where. keys: whose verify key the signatures must fit.
+    """
+    ids = sorted(retrying(lambda: list(store.folders(f"{store.root}sets/"))), reverse=True)
+    with ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="catalogue") as pool:
+        found = list(pool.map(lambda set_id: _entry(store, keys, set_id), ids))
+    entries = [e for e in found if e is not None]
+    entries.sort(key=lambda e: (e.created_at, e.id), reverse=True)
+    return Catalogue(entries=entries, halves=[i for i, e in zip(ids, found, strict=True) if e is None])
+
+
+def load_manifest(store: BackupStore, keys: BackupKeys, set_id: str) -> Manifest:
+    """Read one manifest and verify its signature.
+
+    Raises:
+        ObjectMissing: there is no such set.
+        IntegrityError: it is not a manifest, or its signature does not hold.
+    """
+    data = retrying(lambda: store.get(manifest_key(store, set_id)))
+    try:
+        manifest = Manifest.from_json(data)
+    except ValidationError:
+        raise IntegrityError(f"set {set_id}: manifest.json is not a manifest of format v1; use another set") from None
+    if manifest.signature is None:
+        raise IntegrityError(f"set {set_id}: the manifest carries no signature; use another set")
+    try:
+        keys.verify(manifest.signed_bytes(), manifest.signature.value)
+    except IntegrityError as error:
+        raise IntegrityError(f"set {set_id}: {error}") from None
+    if manifest.id != set_id or manifest.stack != store.stack:
+        raise IntegrityError(f"set {set_id}: its manifest is that of {manifest.stack}/{manifest.id}; somebody copied it here")
+    return manifest
+
+
+def _entry(store: BackupStore, keys: BackupKeys, set_id: str) -> Entry | None:
+    try:
+        manifest = load_manifest(store, keys, set_id)
+    except ObjectMissing:
+        return None
+    except IntegrityError as error:
+        return Entry(id=set_id, manifest=None, fault=str(error))
+    return Entry(id=set_id, manifest=manifest, drill=_drill(store, set_id))
+
+
+def _drill(store: BackupStore, set_id: str) -> DrillRecord | None:
+    try:
+        return DrillRecord.model_validate_json(retrying(lambda: store.get(drill_key(store, set_id))))
+    except ObjectMissing:
+        return None
+    except ValidationError:
+        return None  # a damaged view; the set itself is judged by its manifest, and the next drill writes a new one
+
+
+def time_of(set_id: str) -> datetime:
+    """Return the time in a set's id; the epoch when it is none."""
+    try:
+        return datetime.strptime(set_id.split("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.fromtimestamp(0, UTC)
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def publish(stack: str, entries: Iterable[Entry], kept: dict[str, list[str]], now: datetime) -> None:
+    """Show the catalogue in the Prefect UI as a table artifact.
+
+    Args:
+        stack: name. entries: newest first. kept: reasons by id, from retention. now: for the ages.
+    """
+    rows = [
+        {
+            "set": entry.id,
+            "age": age(now - entry.created_at),
+            "size": size(entry.manifest.stored_bytes) if entry.manifest else "?",
+            "components": ", ".join(f"{c.kind} {c.name}" for c in entry.manifest.components) if entry.manifest else entry.fault,
+            "label": entry.manifest.label if entry.manifest else "",
+            "drilled": _drilled(entry, now),
+            "kept because": ", ".join(kept.get(entry.id, [])) or "goes at the next prune",
+        }
+        for entry in entries
+    ]
+    create_table_artifact(
+        key=f"catalogue-{stack}", table=rows, description=f"Backup sets of {stack}, newest first. The manifests are the truth."
+    )
+
+
+def _drilled(entry: Entry, now: datetime) -> str:
+    if entry.drill is None:
+        return "never"
+    ago = age(now - entry.drill.at)
+    if not entry.drill.ok:
+        return f"FAILED {ago} ago: {entry.drill.differences[0] if entry.drill.differences else 'see the drill'}"
+    if not entry.drill.full:
+        return f"in part, {ago} ago (not a proof)"
+    return f"proven {ago} ago, recovery took {entry.drill.recovery_seconds} s"
+
+
+def age(delta: timedelta) -> str:
+    """Return a duration as a person says it, for example `3 h` or `12 d`."""
+    seconds = int(delta.total_seconds())
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{max(seconds, 0)} s"
+
+
+def size(count: int) -> str:
+    """Return bytes as a person says them, for example `12.3 MB`."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

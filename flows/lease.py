@@ -1,0 +1,182 @@
+"""The stack's lock: a lease with a fencing token, kept in the store.
+
+Backup, restore, upgrade, prune and copy exclude each other per stack. Prefect's own limits only queue runs: their leases live in
+the server's memory. The truth is one small object, changed by conditional writes only. Its token grows with each holder and never
+goes back: a manifest records the token it was written under, and a holder checks that the token is still its own before it
+commits or swaps anything.
+
+The lease's end is measured by the store's clock, so workers need not agree about the time.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+from pydantic import BaseModel, ValidationError
+
+from blocks.errors import IntegrityError, LeaseHeld, LeaseLost, ObjectMissing, StoreError
+from blocks.object_store import BackupStore, ConditionFailed
+from blocks.retry import retrying
+
+
+class LeaseRecord(BaseModel):
+    """What stands in the store."""
+
+    flow: str
+    holder: str
+    token: int
+    expires_at: datetime
+    released: bool = False
+
+
+class Lease:
+    """The lock while it is held; renews itself in the background.
+
+    Args:
+        store: where it is kept. record: as written. etag: of the object as written. seconds: how long it lives unrenewed.
+    """
+
+    def __init__(self, store: BackupStore, record: LeaseRecord, etag: str, seconds: int) -> None:
+        self._store = store
+        self._record = record
+        self._etag = etag
+        self._seconds = seconds
+        self._stop = threading.Event()
+        self._mutex = threading.Lock()
+        self._lost: str | None = None
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._thread.start()
+
+    @property
+    def token(self) -> int:
+        """The fencing token."""
+        return self._record.token
+
+    def check(self) -> None:
+        """See in the store that the lock is still ours; called right before anything that cannot be taken back.
+
+        Raises:
+            LeaseLost: it ran out, or somebody else holds it.
+        """
+        if self._lost:
+            raise LeaseLost(self._lost)
+        found = retrying(lambda: _read(self._store))
+        now = retrying(self._store.now)
+        if found is None or found[0].token != self.token or found[0].holder != self._record.holder:
+            raise LeaseLost(f"the stack's lock was taken over (token {self.token}); nothing more is changed by this run")
+        if found[0].expires_at <= now:
+            raise LeaseLost(
+                f"the stack's lock ran out at {found[0].expires_at:%H:%M:%S} UTC; nothing more is changed by this run"
+            )
+
+    def release(self) -> None:
+        """Give the lock back; the next holder need not wait for its end."""
+        self._stop.set()
+        self._thread.join()
+        if self._lost:
+            return
+        try:
+            self._write(released=True)
+        except StoreError:
+            return  # it runs out by itself; a failed release must not hide the flow's own outcome
+
+    def _keep(self) -> None:
+        give_up = time.monotonic() + self._seconds
+        while not self._stop.wait(self._seconds / 3):
+            try:
+                self._write(released=False)
+                give_up = time.monotonic() + self._seconds
+            except ConditionFailed:
+                self._lost = "the stack's lock was taken over by another run; nothing more is changed by this one"
+                return
+            except StoreError as error:
+                if time.monotonic() > give_up:
+                    self._lost = f"the stack's lock ran out because the store could not be reached: {error}"
+                    return
+
+    def _write(self, *, released: bool) -> None:
+        with self._mutex:
+            expires = self._store.now() + timedelta(seconds=self._seconds)
+            record = self._record.model_copy(update={"expires_at": expires, "released": released})
+            self._etag = self._store.put(lock_key(self._store), record.model_dump_json().encode(), if_etag=self._etag)
+
+
+def lock_key(store: BackupStore) -> str:
+    """Return the key of the stack's lock."""
+    return f"{store.root}lock.json"
+
+
+def acquire(store: BackupStore, *, flow: str, holder: str, seconds: int, wait: float) -> Lease:
+    """Take the stack's lock, waiting for it if need be.
+
+    Args:
+        store: where it is kept. flow, holder: who wants it, for the others to read.
+        seconds: how long it lives without renewal.
+        wait: seconds to wait for another holder.
+    Raises:
+        LeaseHeld: still held by somebody else after `wait`.
+    """
+    deadline = time.monotonic() + wait
+    pause = min(2.0, seconds / 10)
+    while True:
+        lease, current = _try(store, flow, holder, seconds)
+        if lease is not None:
+            return lease
+        if time.monotonic() >= deadline:
+            who = f"{current.flow} ({current.holder}) until {current.expires_at:%H:%M:%S} UTC" if current else "another run"
+            raise LeaseHeld(f"{flow}: the stack's lock is held by {who}; wait for that run to end, or cancel it, and try again")
+        time.sleep(pause)
+
+
+def _try(store: BackupStore, flow: str, holder: str, seconds: int) -> tuple[Lease | None, LeaseRecord | None]:
+    found = retrying(lambda: _read(store))
+    now = retrying(store.now)
+    if found is not None and not found[0].released and found[0].expires_at > now:
+        return None, found[0]
+    token = found[0].token + 1 if found else 1
+    record = LeaseRecord(flow=flow, holder=holder, token=token, expires_at=now + timedelta(seconds=seconds))
+    data = record.model_dump_json().encode()
+    try:
+        etag = store.put(lock_key(store), data, if_etag=found[1]) if found else store.put(lock_key(store), data, if_absent=True)
+    except ConditionFailed:
+        return None, None  # somebody was faster
+    return Lease(store, record, etag, seconds), record
+
+
+def _read(store: BackupStore) -> tuple[LeaseRecord, str] | None:
+    try:
+        data, etag = store.get_with_etag(lock_key(store))
+    except ObjectMissing:
+        return None
+    try:
+        return LeaseRecord.model_validate_json(data), etag
+    except ValidationError:
+        raise IntegrityError(f"{lock_key(store)} is not a lock; look at it, and delete it if nothing runs") from None
+
+
+@contextmanager
+def exclusive(
+    store: BackupStore, *, flow: str, holder: str, seconds: int, wait: float, lease: Lease | None = None
+) -> Iterator[Lease]:
+    """Hold the stack's lock for the body; a `lease` that an outer flow holds is used as it is.
+
+    Raises:
+        LeaseHeld: somebody else holds it.
+    """
+    if lease is not None:
+        yield lease
+        return
+    own = acquire(store, flow=flow, holder=holder, seconds=seconds, wait=wait)
+    try:
+        yield own
+    finally:
+        own.release()
+
+
+def utc_now() -> datetime:
+    """Return this machine's time, UTC, to the second."""
+    return datetime.now(UTC).replace(microsecond=0)

@@ -1,0 +1,98 @@
+"""Delete the sets that no rule keeps, and what dead runs have left behind."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from prefect import flow
+from pydantic import BaseModel, Field
+
+from flows import catalogue
+from flows.backup.clickhouse import start_all_merges
+from flows.catalogue import manifest_key, set_prefix
+from flows.lease import Lease, utc_now
+from flows.prune import leftovers, retention
+from flows.prune.policy import policy_of
+from flows.prune.retention import RetentionPolicy
+from flows.report import Summary, line
+from flows.stack import Stack
+
+
+class PruneRequest(BaseModel):
+    """What to keep."""
+
+    policy: RetentionPolicy | None = Field(default=None, description="How many sets to keep; empty: as the settings say")
+    grace_hours: float | None = Field(
+        default=None, ge=0, description="Age of half sets and uploads; empty: as the settings say"
+    )
+    dry_run: bool = Field(default=False, description="Only say what would be deleted")
+
+
+@flow(name="prune", validate_parameters=True, timeout_seconds=6 * 3600)
+def prune(request: PruneRequest = PruneRequest()) -> list[str]:
+    """Delete the sets that no rule keeps, and what dead runs have left behind.
+
+    Args:
+        request: what to keep, and whether to delete at all.
+    Returns: ids of the sets that were deleted (with `dry_run`: that would be).
+    Raises:
+        LeaseHeld: a backup, restore, upgrade or copy of this stack is under way.
+        LeaseLost: the lock was lost half-way; what is deleted is deleted whole or not visible any more.
+    """
+    stack = Stack.load()
+    with stack.exclusive("prune") as lease:
+        known = catalogue.read(stack.store, stack.keys)
+        policy = request.policy or policy_of(stack.settings)
+        hours = stack.settings.backup_grace_hours if request.grace_hours is None else request.grace_hours
+        plan = retention.plan([entry.facts() for entry in known.entries], policy)
+        left = leftovers.find(stack.store, known, stack.store.now(), timedelta(hours=hours))
+        if not request.dry_run:
+            if stack.clickhouse is not None:
+                start_all_merges(
+                    stack.clickhouse, stack.clickhouse_databases()
+                )  # a backup that was killed may have left them stopped
+            delete_sets(stack, lease, plan.delete)
+            remove_leftovers(stack, lease, left)
+    summarise(stack, known, plan, left, dry_run=request.dry_run)
+    return plan.delete
+
+
+def delete_sets(stack: Stack, lease: Lease, ids: list[str]) -> None:
+    """Delete sets, the manifest of each first: from then on the set does not exist, whatever happens next."""
+    for set_id in ids:
+        lease.check()
+        stack.store.remove([manifest_key(stack.store, set_id)])
+        count = stack.store.remove_below(set_prefix(stack.store, set_id))
+        line(f"deleted set {set_id} ({count + 1} objects)")
+
+
+def remove_leftovers(stack: Stack, lease: Lease, left: leftovers.Leftovers) -> None:
+    """Remove half sets and abort stale uploads."""
+    for upload in left.uploads:
+        lease.check()
+        stack.store.abort(upload)
+        line(f"aborted the unfinished upload of {upload.key}")
+    for set_id in left.halves:
+        lease.check()
+        count = stack.store.remove_below(set_prefix(stack.store, set_id))
+        line(f"removed {count} objects of {set_id}, which was never committed")
+
+
+def summarise(
+    stack: Stack, known: catalogue.Catalogue, plan: retention.RetentionPlan, left: leftovers.Leftovers, *, dry_run: bool
+) -> None:
+    """Publish what was deleted and what is kept why."""
+    verb = "would go" if dry_run else "deleted"
+    summary = Summary(f"Prune of {stack.name}{' (dry run)' if dry_run else ''}", ("set", "taken", "verdict"))
+    for entry in known.entries:
+        reasons = plan.keep.get(entry.id)
+        summary.row(entry.id, f"{entry.created_at:%Y-%m-%d %H:%M}", ", ".join(reasons) if reasons else verb)
+    for set_id in left.halves:
+        summary.row(set_id, "", f"never committed: {verb}")
+    for set_id in left.young:
+        summary.row(set_id, "", "never committed, but too young to touch")
+    for upload in left.uploads:
+        summary.row(upload.key, f"{upload.begun:%Y-%m-%d %H:%M}", f"unfinished upload: {verb}")
+    summary.publish(f"prune-{stack.name}")
+    survivors = [entry for entry in known.entries if dry_run or entry.id in plan.keep]
+    catalogue.publish(stack.name, survivors, plan.keep, utc_now())

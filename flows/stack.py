@@ -1,0 +1,124 @@
+"""The stack a flow works on: its systems as blocks, loaded by the stack's name."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TypeVar
+
+from blocks.clickhouse import ClickHouseServer
+from blocks.postgres import PostgresServer
+from blocks.redis import RedisServer
+from prefect.blocks.core import Block
+
+from blocks.errors import SettingsError
+from blocks.keys import BackupKeys
+from blocks.object_store import BackupStore
+from blocks.settings import Settings
+from flows.lease import Lease, exclusive
+from flows.report import flow_run_id
+
+B = TypeVar("B", bound=Block)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One environment of the services.
+
+    Attributes:
+        name: `STACK_NAME`; block documents carry it.
+        settings: numbers and folders from the environment.
+        store, keys: where backups go and what they are encrypted and signed with.
+        postgres, postgres_admin: the server as the backup role and as the restore role; None where there is no such block.
+        clickhouse, redis: None where there is no such block.
+    """
+
+    name: str
+    settings: Settings
+    store: BackupStore
+    keys: BackupKeys
+    postgres: PostgresServer | None
+    postgres_admin: PostgresServer | None
+    clickhouse: ClickHouseServer | None
+    redis: RedisServer | None
+
+    @classmethod
+    def load(cls) -> Stack:
+        """Load the blocks of the stack that `STACK_NAME` names.
+
+        Raises:
+            SettingsError: a block that every flow needs is not there; says how to make it.
+        """
+        settings = Settings.load()
+        name = settings.stack_name
+        return cls(
+            name=name,
+            settings=settings,
+            store=_required(BackupStore, name),
+            keys=_required(BackupKeys, name),
+            postgres=_optional(PostgresServer, f"{name}-backup"),
+            postgres_admin=_optional(PostgresServer, f"{name}-restore"),
+            clickhouse=_optional(ClickHouseServer, name),
+            redis=_optional(RedisServer, name),
+        )
+
+    def exclusive(self, flow: str, lease: Lease | None = None) -> AbstractContextManager[Lease]:
+        """Hold the stack's lock; `lease` is that of an outer flow, which is then used as it is."""
+        seconds, wait = self.settings.backup_lease_seconds, self.settings.backup_lock_wait_seconds
+        return exclusive(self.store, flow=flow, holder=flow_run_id() or "by hand", seconds=seconds, wait=wait, lease=lease)
+
+    def postgres_databases(self) -> list[str]:
+        """Name the Postgres databases to back up; none where there is no Postgres."""
+        return self.postgres.database_names() if self.postgres else []
+
+    def clickhouse_databases(self) -> list[str]:
+        """Name the ClickHouse databases to back up; none where there is no ClickHouse."""
+        return self.clickhouse.database_names() if self.clickhouse else []
+
+    def need_postgres(self) -> PostgresServer:
+        """Return the Postgres server as the backup role, or say what to set."""
+        if self.postgres is None:
+            raise SettingsError("postgres: not set up; set POSTGRES_BACKUP_URL and run `python -m blocks`")
+        return self.postgres
+
+    def need_postgres_admin(self) -> PostgresServer:
+        """Return the Postgres server as the restore role, or say what to set."""
+        if self.postgres_admin is None:
+            raise SettingsError("postgres: no restore role; set POSTGRES_RESTORE_URL and run `python -m blocks`")
+        return self.postgres_admin
+
+    def need_clickhouse(self) -> ClickHouseServer:
+        """Return the ClickHouse server, or say what to set."""
+        if self.clickhouse is None:
+            raise SettingsError("clickhouse: not set up; set CLICKHOUSE_HOST and run `python -m blocks`")
+        return self.clickhouse
+
+
+def _optional(block: type[B], name: str) -> B | None:
+    try:
+        return block.load(name, _sync=True)  # type: ignore[no-any-return,unused-ignore]  # prefect types it as a union
+    except ValueError as error:
+        if "Unable to find" in str(error):
+            return None
+        raise
+
+
+def _required(block: type[B], name: str) -> B:
+    found = _optional(block, name)
+    if found is None:
+        slug = block.get_block_type_slug()
+        raise SettingsError(f"block {slug}/{name} does not exist; set its variables and run `python -m blocks`")
+    return found
+
+
+def project_version() -> str:
+    """Return the version of this project, as its manifests record it."""
+    try:
+        return version("stack-operations")
+    except PackageNotFoundError:
+        return VERSION
+
+
+VERSION = "0.1.0"
+"""Kept in step with pyproject.toml by a test: the project runs from its folder and is not installed."""
