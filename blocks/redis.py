@@ -65,3 +65,17 @@ class RedisServer(Block):
                 f"redis: maxmemory-policy is {policy}, expected noeviction: Langfuse's queues would lose jobs; "
                 "run CONFIG SET maxmemory-policy noeviction and change the service's start command"
             )
+
+    def empty(self) -> int:
+        """Remove every key of the database; returns how many there were.
+
+        Raises:
+            ServiceError: it does not answer.
+        """
+        with self.client() as client:
+            try:
+                count = int(client.dbsize())
+                client.flushdb()
+            except RedisError as error:
+                raise ServiceError(f"redis: could not be emptied ({type(error).__name__}); run FLUSHDB by hand") from None
+        return count

@@ -99,8 +99,6 @@ class Catalogue:
             raise RestoreRefused("there is no good backup set in this store; run backup/on-demand, or name a set by its id")
         for entry in self.entries:
             if entry.id == choice:
-                if entry.manifest is None:
-                    raise RestoreRefused(f"set {choice}: {entry.fault}")
                 return entry
         moment = _moment(choice)
         if moment is None:
@@ -112,6 +110,13 @@ class Catalogue:
         raise RestoreRefused(
             f"no good set is as old as {moment:%Y-%m-%d %H:%M} UTC; the oldest is {good[-1].id if good else 'none'}"
         )
+
+    def need(self, choice: str) -> Manifest:
+        """Choose a set as `find` does, and return its manifest."""
+        entry = self.find(choice)
+        if entry.manifest is None:
+            raise RestoreRefused(f"set {entry.id}: {entry.fault}")
+        return entry.manifest
 
     def base_of(self, database: str) -> Manifest | None:
         """Return the newest good set that holds a full backup of a ClickHouse database: a difference's base."""

@@ -46,7 +46,9 @@ def _fill(name: str, values: dict[str, str]) -> str:
 
 def _document(manifest: Manifest, store: BackupStore, prefix: str) -> dict[str, str]:
     option = f" --endpoint-url {store.endpoint}" if store.endpoint else ""
-    commands = [f"    bash restore.sh {c.kind} {shlex.quote(c.name)} {shlex.quote(_restored(c.name))}" for c in _databases(manifest)]
+    commands = [
+        f"    bash restore.sh {c.kind} {shlex.quote(c.name)} {shlex.quote(_restored(c.name))}" for c in _databases(manifest)
+    ]
     by_hand = [
         f"    createdb -T template0 {shlex.quote(_restored(c.name))}\n"
         f"    aws{option} s3 cp s3://{store.bucket.bucket_name}/{prefix}{c.object.key} - \\\n"

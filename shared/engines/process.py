@@ -24,7 +24,7 @@ from typing import IO
 
 from shared.engines import supervisor
 
-__all__ = ["EngineError", "ManagedProcess", "free_port", "wait_until"]
+__all__ = ["EngineError", "ManagedProcess", "free_port", "is_port_free", "wait_until"]
 
 _POLL_SECONDS = 0.02
 _SUPERVISOR = Path(supervisor.__file__)
@@ -45,6 +45,7 @@ class ManagedProcess:
         env: variables beyond PATH, HOME (the log's directory) and LANG. Nothing else is inherited.
         cwd: working directory; default the log's directory.
         stop_signal: how this program is asked to end.
+        litter: files that the program makes elsewhere and does not remove; removed when it has ended, however.
     """
 
     def __init__(
@@ -56,8 +57,10 @@ class ManagedProcess:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         stop_signal: int = signals.SIGTERM,
+        litter: Sequence[Path] = (),
     ) -> None:
         self.name = name
+        self.litter = tuple(litter)
         self.stop_signal = stop_signal
         self.argv = list(argv)
         self.log = log.absolute()
@@ -177,7 +180,8 @@ class ManagedProcess:
                 return  # it has ended
 
     def _spawn(self) -> None:
-        argv = [sys.executable, "-I", "-S", str(_SUPERVISOR), str(self.pid_file), *self.argv]
+        files = [str(path) for path in (self.pid_file, *self.litter)]
+        argv = [sys.executable, "-I", "-S", str(_SUPERVISOR), *files, "--", *self.argv]
         # Errors that engines log quote data, so the log is as private as the data.
         with os.fdopen(os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as log:
             process = subprocess.Popen(
@@ -229,16 +233,21 @@ def free_port() -> int:
     """
     with _ports_lock:
         for port in random.sample(_PORTS, k=len(_PORTS)):
-            if port in _ports_given:
-                continue
-            with socket.socket() as probe:
-                try:
-                    probe.bind(("127.0.0.1", port))
-                except OSError:
-                    continue
-            _ports_given.add(port)
-            return port
+            if port not in _ports_given and is_port_free(port):
+                _ports_given.add(port)
+                return port
     raise EngineError("no free TCP port between 12000 and 32767 on 127.0.0.1; stop what holds them")
+
+
+def is_port_free(port: int) -> bool:
+    """Whether nothing listens on this TCP port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections that linger do not count
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 _PORTS = range(12000, 32768)

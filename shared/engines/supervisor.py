@@ -2,8 +2,8 @@
 
     asker --(stdin)--> supervisor --> engine --> its own children, grandchildren, ...
 
-`ManagedProcess` starts this file as `python -I -S supervisor.py PIDFILE PROGRAM ARGUMENT...`. It imports only the
-standard library, so that it costs 20 ms and 10 MB. Three properties of Linux make it work:
+`ManagedProcess` starts this file as `python -I -S supervisor.py PIDFILE [LITTER...] -- PROGRAM ARGUMENT...`. It imports
+only the standard library, so that it costs 20 ms and 10 MB. Three properties of Linux make it work:
 
 - The asker holds the only write end of the supervisor's stdin. However the asker ends, SIGKILL included, the kernel
   closes it and the supervisor reads end of file. (PR_SET_PDEATHSIG in the engine would be shorter, but it fires when
@@ -14,7 +14,8 @@ standard library, so that it costs 20 ms and 10 MB. Three properties of Linux ma
   itself is killed. What survives even that is found through the PID file by the next start.
 
 Protocol: the asker writes `<signal number>\\n`; 9 goes to every descendant, any other to the engine's process group.
-The supervisor writes the engine's pid once, as a line, to stdout, and exits as the engine did (128 + n for signal n).
+The supervisor writes the engine's pid once, as a line, to stdout, and exits as the engine did (128 + n for signal n),
+after it has removed its PID file and the LITTER, files that the engine makes outside its directory and leaves there.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ def _kill_all(engine: int) -> int | None:
     return status
 
 
-def main(pid_file: Path, argv: list[str]) -> int:
+def main(pid_file: Path, litter: list[Path], argv: list[str]) -> int:
     """Run `argv` until it ends, or until stdin does. Returns the exit status to end with."""
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     wake_read, wake_write = os.pipe()
@@ -178,9 +179,12 @@ def main(pid_file: Path, argv: list[str]) -> int:
             if not orders:
                 status = _kill_all(engine)
     _kill_all(engine)
-    pid_file.unlink(missing_ok=True)
+    for path in (*litter, pid_file):
+        path.unlink(missing_ok=True)
     return status
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
+    separator = sys.argv.index("--")
+    files = [Path(name) for name in sys.argv[1:separator]]
+    sys.exit(main(files[0], files[1:], sys.argv[separator + 1 :]))

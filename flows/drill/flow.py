@@ -1,0 +1,73 @@
+"""Restore a set to a scratch place, compare everything with its manifest, throw it away, and write down the outcome."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from prefect import flow
+from pydantic import BaseModel, Field
+
+from blocks.errors import DrillFailed
+from flows import catalogue
+from flows.backup.views import show_catalogue
+from flows.catalogue import DrillRecord, drill_key
+from flows.drill.scratch import embedded, on_live_server
+from flows.drill.tasks import Outcome, prove_clickhouse, prove_postgres, show_drill
+from flows.lease import utc_now
+from flows.report import line
+from flows.restore.choose import chosen
+from flows.stack import Stack
+
+
+class DrillRequest(BaseModel):
+    """Which set to prove, and where."""
+
+    set_id: str = Field(default="latest", description="latest, the id of a set, or a time (the newest set not younger)")
+    components: list[str] = Field(
+        default=[],
+        description="postgres, clickhouse, or one database such as postgres/litellm; empty: everything. "
+        "Only a drill of everything proves the set",
+    )
+    scratch: Literal["embedded", "server"] = Field(
+        default="embedded", description="Engines beside the worker, or scratch databases on the live servers"
+    )
+
+
+@flow(name="drill", validate_parameters=True, timeout_seconds=12 * 3600)
+def drill(request: DrillRequest = DrillRequest()) -> DrillRecord:
+    """Restore a set to a scratch place, compare everything with its manifest, throw it away.
+
+    Args:
+        request: which set, and where to.
+    Returns: the record that is kept beside the set.
+    Raises:
+        DrillFailed: what was restored is not what the manifest says; the first differences by name.
+        SettingsError: the scratch place cannot take the set; nothing is recorded.
+    """
+    stack = Stack.load()
+    manifest = catalogue.read(stack.store, stack.keys).need(request.set_id)
+    parts = chosen(manifest, request.components)
+    line(f"drill of {manifest.id}: {', '.join(parts.names)}")
+    place = embedded(stack, parts.postgres, parts.clickhouse) if request.scratch == "embedded" else on_live_server(stack)
+    with place as scratch:
+        outcomes: list[Outcome] = [prove_postgres(stack, scratch, manifest, component) for component in parts.postgres]
+        outcomes += [prove_clickhouse(stack, scratch, manifest, component) for component in parts.clickhouse]
+    differences = [str(difference) for outcome in outcomes for difference in outcome.differences]
+    record = DrillRecord(
+        set_id=manifest.id,
+        at=utc_now(),
+        ok=not differences,
+        full=parts.everything,
+        recovery_seconds=round(sum(outcome.restore_seconds for outcome in outcomes)),
+        compare_seconds=round(sum(outcome.compare_seconds for outcome in outcomes)),
+        components=parts.names,
+        scratch=scratch.name,
+        differences=differences[:100],
+    )
+    stack.store.put(drill_key(stack.store, manifest.id), record.model_dump_json(indent=1).encode())
+    show_drill(stack, record, outcomes)
+    show_catalogue(stack)
+    if differences:
+        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise DrillFailed(f"drill of {manifest.id}: {'; '.join(differences[:3])}{more}; do not rely on this set")
+    return record

@@ -1,0 +1,133 @@
+"""The steps of a drill: one component restored to the scratch place, compared, dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from blocks.errors import IntegrityError, SettingsError
+from blocks.retry import TASK_RETRIES, TASK_RETRY_DELAYS, retry_task
+from flows import catalogue
+from flows.backup.manifest import ClickHouseDatabase, Manifest, PostgresDatabase
+from flows.catalogue import DrillRecord, set_prefix
+from flows.compare.differences import Difference
+from flows.drill.scratch import Scratch
+from flows.report import Summary, line, timed
+from flows.restore import clickhouse as restore_clickhouse
+from flows.restore import postgres as restore_postgres
+from flows.restore.choose import base_of, side_name
+from flows.stack import Stack
+
+DEADLINE = 12 * 3600.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the drill of one component found.
+
+    Attributes:
+        component: its name. bytes: restored. restore_seconds, compare_seconds: how long each took.
+        differences: empty when the component is proven.
+    """
+
+    component: str
+    bytes: int
+    restore_seconds: float = 0.0
+    compare_seconds: float = 0.0
+    differences: list[Difference] = field(default_factory=list)
+
+
+@task(
+    name="prove postgres",
+    task_run_name="prove postgres {component.name}",
+    retries=TASK_RETRIES,
+    retry_delay_seconds=TASK_RETRY_DELAYS,
+    retry_condition_fn=retry_task,
+    timeout_seconds=DEADLINE,
+    cache_policy=NO_CACHE,
+)
+def prove_postgres(stack: Stack, scratch: Scratch, manifest: Manifest, component: PostgresDatabase) -> Outcome:
+    """Restore one Postgres database to the scratch place, compare all of it, drop it."""
+    server = scratch.postgres
+    if server is None:
+        raise SettingsError("drill: no Postgres to restore to; set POSTGRES_RESTORE_URL or drill with scratch: embedded")
+    target, prefix = side_name(component.name, "drill", manifest.id), set_prefix(stack.store, manifest.id)
+
+    def restore() -> None:
+        restore_postgres.drop_database(server, target)
+        if scratch.own and manifest.globals is not None:
+            restore_postgres.create_missing_roles(server, manifest.globals, stack.store, prefix, stack.keys)
+        restore_postgres.restore_database(server, component, stack.store, prefix, stack.keys, target)
+
+    try:
+        return _prove(
+            f"postgres {component.name}",
+            component.object.plain_bytes,
+            restore,
+            lambda: restore_postgres.compare(server, component, target),
+        )
+    finally:
+        restore_postgres.drop_database(server, target)
+
+
+@task(
+    name="prove clickhouse",
+    task_run_name="prove clickhouse {component.name}",
+    retries=TASK_RETRIES,
+    retry_delay_seconds=TASK_RETRY_DELAYS,
+    retry_condition_fn=retry_task,
+    timeout_seconds=DEADLINE,
+    cache_policy=NO_CACHE,
+)
+def prove_clickhouse(stack: Stack, scratch: Scratch, manifest: Manifest, component: ClickHouseDatabase) -> Outcome:
+    """Restore one ClickHouse database to the scratch place, read and compare every column, drop it."""
+    server = scratch.clickhouse
+    if server is None:
+        raise SettingsError("drill: no ClickHouse to restore to; set CLICKHOUSE_HOST or drill with scratch: embedded")
+    target, prefix = side_name(component.name, "drill", manifest.id), set_prefix(stack.store, manifest.id)
+    base = base_of(stack, component)
+
+    def restore() -> None:
+        restore_clickhouse.drop_database(server, target)
+        restore_clickhouse.restore_database(server, component, stack.store, prefix, base, target)
+
+    try:
+        return _prove(
+            f"clickhouse {component.name}",
+            component.plain_bytes,
+            restore,
+            lambda: restore_clickhouse.compare(server, component, target),
+        )
+    finally:
+        restore_clickhouse.drop_database(server, target)
+
+
+def _prove(name: str, size: int, restore: Callable[[], None], compare: Callable[[], list[Difference]]) -> Outcome:
+    try:
+        with timed() as restoring:
+            restore()
+        line(f"{name}: restored in {restoring.seconds:.1f} s")
+        with timed() as comparing:
+            differences = compare()
+    except IntegrityError as error:
+        return Outcome(name, size, differences=[Difference(name, "stored objects", "intact", str(error))])
+    line(f"{name}: {f'{len(differences)} differences' if differences else 'equal'}, compared in {comparing.seconds:.1f} s")
+    return Outcome(name, size, restoring.seconds, comparing.seconds, differences)
+
+
+def show_drill(stack: Stack, record: DrillRecord, outcomes: list[Outcome]) -> None:
+    """Publish the summary artifact of a drill."""
+    verdict = "proven" if record.ok and record.full else "equal, but only in part" if record.ok else "FAILED"
+    summary = Summary(f"Drill of {record.set_id}: {verdict}", ("component", "data", "restored in", "compared in", "verdict"))
+    for outcome in outcomes:
+        verdict = "equal" if not outcome.differences else f"{len(outcome.differences)} differences"
+        seconds = (f"{outcome.restore_seconds:.1f} s", f"{outcome.compare_seconds:.1f} s")
+        summary.row(outcome.component, catalogue.size(outcome.bytes), *seconds, verdict)
+    for difference in record.differences:
+        summary.note(f"- {difference}")
+    if not record.full:
+        summary.note("Only some components were restored: this drill does not prove the set.")
+    summary.publish(f"drill-{stack.name}")

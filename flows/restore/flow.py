@@ -1,0 +1,79 @@
+"""Restore beside the live data, compare, and only then swap; keep what was there for undo."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from prefect import flow
+from pydantic import BaseModel, Field
+
+from flows import catalogue
+from flows.approval import approve
+from flows.report import line
+from flows.restore import undo as undoing
+from flows.restore.checks import refuse_unfit
+from flows.restore.choose import chosen
+from flows.restore.journal import RestoreJournal
+from flows.restore.plan import describe, plan_restore
+from flows.restore.steps import begin, check_stored, discard_staged_on_failure, empty_redis_after, stage, swap_all
+from flows.restore.views import show_plan, show_restore
+from flows.stack import Stack
+
+
+class RestoreRequest(BaseModel):
+    """What to restore, or which restore to take back."""
+
+    action: Literal["restore", "undo", "finish", "forget"] = Field(
+        default="restore",
+        description="restore: from a set. undo: put back what was there before a restore. finish: only settle a restore that "
+        "died. forget: drop what a restore kept for undo",
+    )
+    set_id: str = Field(default="latest", description="latest, the id of a set, or a time (the newest set not younger)")
+    components: list[str] = Field(
+        default=[], description="postgres, clickhouse, or one database such as postgres/langfuse; empty: everything"
+    )
+    replace: bool = Field(default=False, description="Swap out live databases that are not empty; they are kept for undo")
+    restore_id: str = Field(default="latest", description="For undo and forget: which restore")
+    accept_other_keys: bool = Field(
+        default=False, description="Restore although LITELLM_SALT_KEY or ENCRYPTION_KEY differ from those of the backup"
+    )
+    dry_run: bool = Field(default=False, description="Only say exactly what would happen")
+    confirm: str = Field(default="", description="The stack's name approves at once; empty: the run pauses and asks")
+
+
+@flow(name="restore", validate_parameters=True, timeout_seconds=24 * 3600)
+def restore(request: RestoreRequest = RestoreRequest()) -> RestoreJournal | None:
+    """Restore beside the live data, compare, and only then swap; keep what was there for undo.
+
+    Args:
+        request: what to restore, and whether to do it at all.
+    Returns: the journal of what was done; None for a dry run.
+    Raises:
+        RestoreRefused: it does not fit; nothing was changed.
+        ApprovalMissing: nobody approved; nothing was changed.
+        RestoreFailed: it broke off; says what state the live data is in.
+    """
+    stack = Stack.load()
+    if request.action != "restore":
+        return undoing.run(stack, request.action, request.restore_id, dry_run=request.dry_run, confirm=request.confirm)
+    manifest = catalogue.read(stack.store, stack.keys).need(request.set_id)
+    parts = chosen(manifest, request.components)
+    plan = plan_restore(stack, manifest, parts)
+    refuse_unfit(stack, manifest, plan, replace=request.replace, accept_other_keys=request.accept_other_keys)
+    show_plan(stack, plan, dry_run=request.dry_run)
+    if request.dry_run:
+        return None
+    approve(stack.name, request.confirm, describe(plan))
+    with stack.exclusive("restore") as lease:
+        undoing.settle(stack)  # a restore that died before this one
+        check_stored(stack, manifest, parts)  # hashes of stored bytes, before anything is fed to an engine
+        journal = begin(stack, plan)
+        with discard_staged_on_failure(stack, journal):
+            for step in plan.steps:
+                stage(stack, manifest, step)  # side by side, then compared with the manifest; the live one keeps serving
+            lease.check()
+            swap_all(stack, manifest, journal)
+        empty_redis_after(stack, journal)
+    line(f"restored {manifest.id}; undo with action: undo, restore_id: {journal.id}")
+    show_restore(stack, journal)
+    return journal

@@ -1,0 +1,301 @@
+"""ClickHouse's HTTP interface: what arrives, who sends it, and what goes back."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import logging
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+from shared.engines.clickhouse_http.body import Body, decompressed, form_fields, raw_body
+from shared.engines.clickhouse_http.database import Context, Database, SessionRequest
+from shared.engines.clickhouse_http.errors import (
+    AUTHENTICATION_FAILED,
+    INVALID_SESSION_TIMEOUT,
+    NOT_IMPLEMENTED,
+    ClickHouseError,
+)
+from shared.engines.clickhouse_http.query import Query
+
+__all__ = ["Server"]
+
+_LOG = logging.getLogger(__name__)
+_FORM_LIMIT = 1 << 28
+_SPOOL_BYTES = 1 << 22
+_MAX_SESSION_SECONDS = 3600.0
+# Parameters of the interface; every other one is a setting. Source: HTTPHandler.cpp.
+_RESERVED = {
+    "query",
+    "database",
+    "default_format",
+    "query_id",
+    "session_id",
+    "session_timeout",
+    "session_check",
+    "close_session",
+    "user",
+    "password",
+    "quota_key",
+    "role",
+    "stacktrace",
+    "wait_end_of_query",
+    "buffer_size",
+    "compress",
+    "decompress",
+    "client_protocol_version",
+}
+_CONTENT_TYPES = {
+    "json": "application/json; charset=UTF-8",
+    "jsoncompact": "application/json; charset=UTF-8",
+    "jsoneachrow": "application/x-ndjson; charset=UTF-8",
+    "csv": "text/csv; charset=UTF-8; header=absent",
+    "csvwithnames": "text/csv; charset=UTF-8; header=present",
+    "native": "application/octet-stream",
+    "rowbinary": "application/octet-stream",
+    "parquet": "application/octet-stream",
+    "arrow": "application/octet-stream",
+    "arrowstream": "application/octet-stream",
+}
+
+
+@dataclass(frozen=True)
+class Account:
+    """The one user there is."""
+
+    user: str
+    password: str
+
+    def check(self, user: str, password: str) -> None:
+        """Raises ClickHouseError, which says no more than ClickHouse does."""
+        right_user = hmac.compare_digest(user.encode(), self.user.encode())
+        if not (hmac.compare_digest(password.encode(), self.password.encode()) and right_user):
+            reason = "Authentication failed: password is incorrect, or there is no user with such name."
+            raise ClickHouseError(AUTHENTICATION_FAILED, f"{user}: {reason}")
+
+
+class Server(ThreadingHTTPServer):
+    """Listens on 127.0.0.1; a thread for each connection.
+
+    Args:
+        port: to listen on.
+        database: the engine.
+        account: who may use it.
+        temporary: directory for results that are kept until the query has ended.
+    """
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self, port: int, database: Database, account: Account, temporary: Path) -> None:
+        self.database = database
+        self.account = account
+        self.temporary = temporary
+        super().__init__(("127.0.0.1", port), Handler)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection, kept alive."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    timeout = 600.0  # seconds a client may send or take nothing
+    server: Server
+    _answered = False
+
+    def do_GET(self) -> None:
+        """Health, or a query that may only read."""
+        path = urlsplit(self.path).path
+        if path in ("/ping", "/replicas_status") or self.path == "/":
+            self._plain(HTTPStatus.OK, b"Ok.\n")
+        else:
+            self._query(read_only=True)
+
+    def do_HEAD(self) -> None:
+        """Health."""
+        self._plain(HTTPStatus.OK, b"")
+
+    def do_POST(self) -> None:
+        """A query."""
+        self._query(read_only=False)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class' name
+        """No access log: URLs carry passwords and data."""
+
+    def version_string(self) -> str:
+        """For the Server header."""
+        return f"ClickHouse/{self.server.database.version} (chDB)"
+
+    def _query(self, *, read_only: bool) -> None:
+        url = urlsplit(self.path)
+        self._answered = False
+        raw = raw_body(self.rfile, self.headers)
+        query_id = ""
+        try:
+            fields = dict(parse_qsl(url.query, keep_blank_values=True, errors="surrogateescape"))
+            self._authenticate(fields)
+            if url.path not in ("", "/"):
+                self._plain(HTTPStatus.NOT_FOUND, f"There is no handle {url.path}\n\nUse / or /ping.\n".encode())
+                return
+            query_id = fields.get("query_id") or str(uuid.uuid4())
+            body = self._body(raw, fields)
+            query = self._read(body, fields, query_id, read_only=read_only)
+            with closing(query.run(self.server.database)) as pieces:
+                if fields.get("wait_end_of_query") in ("1", "true"):
+                    self._send_whole(query, pieces)
+                else:
+                    self._send_stream(query, pieces)
+        except (ConnectionError, TimeoutError) as error:
+            _LOG.info("query %s: the client has gone: %s", query_id, error)
+            self.close_connection = True
+        except (ClickHouseError, RuntimeError, ValueError) as error:
+            self._fail(ClickHouseError.of(error), query_id, raw)
+
+    def _authenticate(self, fields: dict[str, str]) -> None:
+        user, password = fields.get("user", "default"), fields.get("password", "")
+        scheme, _, credentials = self.headers.get("Authorization", "").partition(" ")
+        if "X-ClickHouse-User" in self.headers:
+            user, password = self.headers["X-ClickHouse-User"], self.headers.get("X-ClickHouse-Key", "")
+        elif scheme.lower() == "basic":
+            try:
+                user, _, password = base64.b64decode(credentials, validate=True).decode().partition(":")
+            except (binascii.Error, UnicodeDecodeError):
+                raise ClickHouseError(AUTHENTICATION_FAILED, "Invalid Basic authentication header") from None
+        self.server.account.check(user, password)
+
+    def _body(self, raw: Iterator[bytes], fields: dict[str, str]) -> Body:
+        """The statement, whose beginning may be in the URL, and the data that follow it."""
+        for name in ("compress", "decompress"):
+            if fields.get(name) in ("1", "true"):
+                raise ClickHouseError(
+                    NOT_IMPLEMENTED, f"{name}=1 (ClickHouse's own framing) is not implemented here; use HTTP's"
+                )
+        pieces = decompressed(raw, self.headers.get("Content-Encoding", ""))
+        content_type = self.headers.get("Content-Type", "")
+        if content_type.startswith("multipart/form-data"):
+            fields.update(form_fields(Body(b"", pieces).whole(_FORM_LIMIT), content_type))
+            pieces = iter(())
+        in_url = fields.get("query", "").encode(errors="surrogateescape")
+        return Body(in_url + b"\n" if in_url else b"", pieces)
+
+    def _read(self, body: Body, fields: dict[str, str], query_id: str, *, read_only: bool) -> Query:
+        parameters = {name.removeprefix("param_"): value for name, value in fields.items() if name.startswith("param_")}
+        settings = {
+            name: value for name, value in fields.items() if name not in _RESERVED and not name.startswith("param_") and value
+        }
+        if read_only:
+            settings.setdefault("readonly", "2")
+        database = fields.get("database") or self.headers.get("X-ClickHouse-Database")
+        context = Context(query_id, database, settings, _session(fields))
+        default_format = fields.get("default_format") or self.headers.get("X-ClickHouse-Format") or "TabSeparated"
+        return Query(body, context, parameters, default_format)
+
+    def _send_whole(self, query: Query, pieces: Iterator[bytes]) -> None:
+        """Keep the result until the query has ended, so that a late failure is a proper error."""
+        with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES, dir=str(self.server.temporary)) as spool:
+            for piece in pieces:
+                spool.write(piece)
+            length = spool.tell()
+            spool.seek(0)
+            self._start(query, with_format=bool(length) or query.statement.has_result)
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+            while data := spool.read(1 << 20):
+                self.wfile.write(data)
+
+    def _send_stream(self, query: Query, pieces: Iterator[bytes]) -> None:
+        """Send the result as it comes. What fails before the first piece is a proper error."""
+        first = next(pieces, b"")
+        tag = uuid.uuid4().hex[:16]
+        self._start(query, with_format=bool(first) or query.statement.has_result)
+        chunked = self.request_version != "HTTP/1.0"
+        if chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.close_connection = True
+        self.send_header("X-ClickHouse-Exception-Tag", tag)
+        self.end_headers()
+        try:
+            piece = first
+            while piece:
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+                piece = next(pieces, b"")
+        except (ClickHouseError, RuntimeError) as error:
+            self._break_off(ClickHouseError.of(error), tag, chunked=chunked)
+            return
+        if chunked:
+            self.wfile.write(b"0\r\n\r\n")
+
+    def _break_off(self, error: ClickHouseError, tag: str, *, chunked: bool) -> None:
+        """Fail in the middle of a result: the text in a marked block, and no last chunk.
+
+        Source of the block: WriteBufferFromHTTPServerResponse.cpp since 25.11.
+        """
+        text = f"{error.text} (version {self.server.database.version})"
+        block = f"\r\n__exception__\r\n{tag}\r\n{text}\n{len(text) + 1} {tag}\r\n__exception__\r\n".encode()
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(block), block) if chunked else block)
+        self.close_connection = True
+
+    def _fail(self, error: ClickHouseError, query_id: str, raw: Iterator[bytes]) -> None:
+        """Answer with an error, after what is left of the request: a client that still sends would miss the answer."""
+        if self._answered:
+            self.close_connection = True
+            return
+        try:
+            for _ in raw:
+                continue
+        except (ClickHouseError, OSError):
+            self.close_connection = True
+        text = error.text if "(version " in error.text else f"{error.text} (version {self.server.database.version})"
+        headers = {"X-ClickHouse-Exception-Code": str(error.code)}
+        if query_id:
+            headers["X-ClickHouse-Query-Id"] = query_id
+        self._plain(error.status, text.encode(errors="surrogateescape") + b"\n", headers)
+
+    def _start(self, query: Query, *, with_format: bool) -> None:
+        self._answered = True
+        self.send_response(HTTPStatus.OK)
+        if with_format:
+            self.send_header("X-ClickHouse-Format", query.format)
+        self.send_header("Content-Type", _CONTENT_TYPES.get(query.format.lower(), "text/plain; charset=UTF-8"))
+        self.send_header("X-ClickHouse-Query-Id", query.context.query_id)
+        timezone = query.context.settings.get("session_timezone", self.server.database.timezone)
+        self.send_header("X-ClickHouse-Timezone", timezone)
+        self.send_header("X-ClickHouse-Summary", query.progress.summary())
+        self._send_names()
+
+    def _plain(self, status: HTTPStatus, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self._answered = True
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain; charset=UTF-8")
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self._send_names()
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _send_names(self) -> None:
+        self.send_header("X-ClickHouse-Server-Display-Name", "sandbox")
+        if self.close_connection:
+            self.send_header("Connection", "close")
+
+
+def _session(fields: dict[str, str]) -> SessionRequest | None:
+    if not fields.get("session_id"):
+        return None
+    text = fields.get("session_timeout", "60")
+    if not text.isdigit() or int(text) > _MAX_SESSION_SECONDS:
+        raise ClickHouseError(INVALID_SESSION_TIMEOUT, f"Invalid session timeout: '{text}'")
+    return SessionRequest(
+        fields["session_id"], float(text), fields.get("session_check") == "1", fields.get("close_session") == "1"
+    )

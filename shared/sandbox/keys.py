@@ -1,0 +1,63 @@
+"""Throw-away keys for one sandbox: real ones of every kind that a production stack has."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import pyrage
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from shared.engines.files import write_private
+
+__all__ = ["SandboxKeys"]
+
+
+@dataclass(frozen=True, repr=False)
+class SandboxKeys:
+    """The secrets of a sandbox that no engine makes for itself.
+
+    Attributes:
+        recovery_identity: age secret key that in production is kept offline.
+        drill_identity: age secret key that drills and restores use.
+        recipients: their public keys, in that order.
+        signing_key: Ed25519 private key, 32 bytes as hex. verify_key: its public key, hex.
+        litellm_salt_key: LiteLLM's LITELLM_SALT_KEY. encryption_key: Langfuse's ENCRYPTION_KEY, 64 hex digits.
+        store_secret_key: S3 secret of the identity that takes backups.
+    """
+
+    recovery_identity: str
+    drill_identity: str
+    recipients: tuple[str, str]
+    signing_key: str
+    verify_key: str
+    litellm_salt_key: str
+    encryption_key: str
+    store_secret_key: str
+
+    @classmethod
+    def generate(cls) -> Self:
+        """Make new ones."""
+        recovery, drill = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
+        signing = Ed25519PrivateKey.generate()
+        return cls(
+            recovery_identity=str(recovery),
+            drill_identity=str(drill),
+            recipients=(str(recovery.to_public()), str(drill.to_public())),
+            signing_key=signing.private_bytes_raw().hex(),
+            verify_key=signing.public_key().public_bytes_raw().hex(),
+            litellm_salt_key="sk-" + secrets.token_urlsafe(24),
+            encryption_key=secrets.token_hex(32),
+            store_secret_key=secrets.token_urlsafe(24),
+        )
+
+    @classmethod
+    def read_or_create(cls, path: Path) -> Self:
+        """The keys in a file, which is made, for its owner only, if there is none."""
+        if not path.exists():
+            write_private(path, json.dumps(asdict(cls.generate()), indent=2) + "\n")
+        values = json.loads(path.read_text())
+        return cls(**{**values, "recipients": tuple(values["recipients"])})
