@@ -6,7 +6,8 @@
     │   └── AccessDenied            it answered that we may not                             (permanent)
     ├── VersionMismatch             client and server, or dump and target, do not fit       (permanent)
     ├── StoreError                  the object store did not do what was asked              (a retry can help)
-    │   └── ObjectMissing           the object is not there                                 (permanent)
+    │   ├── ObjectMissing           the object is not there                                 (permanent)
+    │   └── ConditionFailed         a conditional write lost: somebody else wrote           (permanent)
     ├── IntegrityError              bytes, hashes, signature or keys are not what was recorded   (permanent)
     ├── LeaseHeld                   another flow holds the stack's lock                     (a retry can help)
     ├── LeaseLost                   our lock ran out or was taken over: stop touching things (permanent)
@@ -27,6 +28,7 @@ __all__ = [
     "AccessDenied",
     "ApprovalMissing",
     "BackupFailed",
+    "ConditionFailed",
     "DrillFailed",
     "IntegrityError",
     "LeaseHeld",
@@ -85,6 +87,12 @@ class StoreError(StackError):
 
 class ObjectMissing(StoreError):
     """The object is not in the store."""
+
+    default_permanent = True
+
+
+class ConditionFailed(StoreError):
+    """A conditional write lost: the object is there already, or is not the one that was read."""
 
     default_permanent = True
 

@@ -63,13 +63,25 @@ class BackupKeys(Block):
                 "backup keys: the age identity belongs to none of the recipients, so drills could not open new backups; "
                 f"add {self.own_recipient()} to BACKUP_AGE_RECIPIENTS"
             )
-        if self.signing_key is not None:
-            self._private_key()
-        self._public_key()
+        public = self._public_key().public_bytes_raw()
+        if self.signing_key is not None and self._private_key().public_key().public_bytes_raw() != public:
+            raise SettingsError(
+                "backup keys: BACKUP_VERIFY_KEY does not belong to BACKUP_SIGNING_KEY, so no set written here could be restored "
+                "here; unset BACKUP_VERIFY_KEY, or set it to the public half"
+            )
 
     def encrypt(self, source: IO[bytes], target: IO[bytes]) -> None:
-        """Encrypt everything `source` yields to all recipients, into `target`, in constant memory."""
-        pyrage.encrypt_io(source, target, self._recipients())
+        """Encrypt everything `source` yields to all recipients, into `target`, in constant memory.
+
+        Raises: what `source` or `target` raised.
+        """
+        ends = _Ends(source, target)
+        try:
+            pyrage.encrypt_io(ends, ends, self._recipients())
+        except (pyrage.EncryptError, OSError):
+            if ends.error is not None:
+                raise ends.error from None
+            raise
 
     def decrypt(self, source: IO[bytes], target: IO[bytes]) -> None:
         """Decrypt everything `source` yields into `target`; truncation and tampering are errors.
@@ -77,11 +89,15 @@ class BackupKeys(Block):
         Raises:
             SettingsError: there is no identity here.
             IntegrityError: it was encrypted to somebody else, or the bytes are not what was encrypted.
+            Also what `source` or `target` raised.
         """
         identity = self._identity()
+        ends = _Ends(source, target)
         try:
-            pyrage.decrypt_io(source, target, [identity])
-        except pyrage.DecryptError as error:
+            pyrage.decrypt_io(ends, ends, [identity])
+        except (pyrage.DecryptError, OSError) as error:  # OSError is what it raises for damage behind the header
+            if ends.error is not None:
+                raise ends.error from None
             raise IntegrityError(self._why(str(error))) from None
 
     def encrypt_bytes(self, data: bytes) -> bytes:
@@ -172,6 +188,8 @@ class BackupKeys(Block):
             raise SettingsError("backup keys: BACKUP_SIGNING_KEY is not 32 bytes as hex; `openssl rand -hex 32`") from None
 
     def _public_key(self) -> Ed25519PublicKey:
+        if not self.verify_key and self.signing_key is None:
+            raise SettingsError("backup keys: nothing to verify manifests with; set BACKUP_VERIFY_KEY (or BACKUP_SIGNING_KEY)")
         if not self.verify_key:
             return self._private_key().public_key()
         try:
@@ -187,3 +205,31 @@ class BackupKeys(Block):
                 "give BACKUP_AGE_IDENTITY the secret key of one of the manifest's recipients"
             )
         return "an encrypted object is damaged: it does not decrypt to its end; restore from another set"
+
+
+class _Ends:
+    """Both ends of an encryption, as pyrage wants them; keeps what went wrong at them.
+
+    pyrage turns an exception of the source into an EncryptError or DecryptError that only has its text.
+    """
+
+    def __init__(self, source: IO[bytes], target: IO[bytes]) -> None:
+        self._source, self._target = source, target
+        self.error: BaseException | None = None
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            return self._source.read(size)
+        except BaseException as error:
+            self.error = error
+            raise
+
+    def write(self, data: bytes, /) -> int:
+        try:
+            return self._target.write(data)
+        except BaseException as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._target.flush()

@@ -6,17 +6,15 @@ botocore's default trailing checksums since 1.36 are refused by older S3-compati
 
 from __future__ import annotations
 
-import io
+import secrets
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
-from boto3.exceptions import S3UploadFailedError
-from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from prefect.blocks.core import Block
@@ -24,13 +22,16 @@ from prefect_aws import AwsCredentials, MinIOCredentials, S3Bucket
 from prefect_aws.client_parameters import AwsClientParameters
 from pydantic import Field, SecretStr
 
-from blocks.errors import ObjectMissing, SettingsError, StoreError
-from blocks.retry import retrying
+from blocks.errors import ConditionFailed, ObjectMissing, SettingsError, StoreError
+from blocks.object_reader import ObjectReader
+from blocks.s3_errors import translate
+from blocks.upload import MIB, upload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-MIB = 1024 * 1024
+__all__ = ["BackupStore", "ConditionFailed", "Listed", "ObjectReader", "Upload", "make_client", "s3_bucket"]
+
 MAX_PARTS = 10_000
 """S3 allows this many parts in one multipart upload."""
 
@@ -43,23 +44,6 @@ CLIENT_CONFIG = Config(
     s3={"addressing_style": "path"},
     max_pool_connections=32,
 )
-_TRANSIENT = {
-    "RequestTimeout",
-    "SlowDown",
-    "Throttling",
-    "ThrottlingException",
-    "TooManyRequests",
-    "ServiceUnavailable",
-}
-_MISSING = {"404", "NoSuchKey", "NotFound", "NoSuchUpload"}
-_DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AllAccessDisabled"}
-_CONFLICT = {"412", "PreconditionFailed", "ConditionalRequestConflict"}
-
-
-class ConditionFailed(StoreError):
-    """A conditional write lost: the object is there already, or is not the one that was read."""
-
-    default_permanent = True
 
 
 @dataclass(frozen=True)
@@ -108,98 +92,11 @@ def make_client(bucket: S3Bucket) -> S3Client:
     own: Config | None = parameters.pop("config", None)
     config = CLIENT_CONFIG.merge(own) if own else CLIENT_CONFIG
     session = bucket.credentials.get_boto3_session()
-    client: S3Client = session.client("s3", config=config, **parameters)
+    try:
+        client: S3Client = session.client("s3", config=config, **parameters)
+    except ValueError:
+        raise SettingsError("store: the endpoint is not a URL; expected http(s)://host[:port], as in MINIO_ENDPOINT") from None
     return client
-
-
-def _translate(error: Exception, doing: str) -> StoreError:
-    """Turn botocore's errors into ours; their texts carry no secrets, but may carry pages of XML, so only codes are kept."""
-    if isinstance(error, ClientError):
-        code = str(error.response.get("Error", {}).get("Code", "unknown"))
-        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        if code in _CONFLICT or status == 412:
-            return ConditionFailed(f"store: {doing}: the object changed or exists already ({code})")
-        if code in _MISSING:
-            return ObjectMissing(f"store: {doing}: not there ({code})")
-        if code == "NoSuchBucket":
-            return StoreError(f"store: {doing}: the bucket does not exist; create it or correct its name", permanent=True)
-        if code in _DENIED or status == 403:
-            denied = f"store: {doing}: refused ({code}); check the access key, its secret and its policy"
-            return StoreError(denied, permanent=True)
-        transient = code in _TRANSIENT or status >= 500 or status in (0, 429)
-        return StoreError(f"store: {doing}: {code} (HTTP {status})", permanent=not transient)
-    return StoreError(f"store: {doing}: {type(error).__name__}; is the store reachable?", permanent=False)
-
-
-class ObjectReader(io.RawIOBase):
-    """Reads one object from the store, start to end, going on where it was after a broken connection.
-
-    Args:
-        store: where the object is.
-        key: full key in the bucket.
-    Raises (on read):
-        StoreError: the object was replaced while it was read, or the store is gone for good.
-    """
-
-    TRIES = 5
-
-    def __init__(self, store: BackupStore, key: str) -> None:
-        super().__init__()
-        self._store = store
-        self._key = key
-        self._offset = 0
-        self._etag: str | None = None
-        self._body: Any = None
-        self.length = 0
-        self._open()
-
-    def _open(self) -> None:
-        arguments: dict[str, Any] = {"Bucket": self._store.bucket.bucket_name, "Key": self._key}
-        if self._etag is not None:
-            arguments |= {"Range": f"bytes={self._offset}-", "IfMatch": self._etag}
-        try:
-            answer = self._store.client.get_object(**arguments)
-        except (ClientError, BotoCoreError) as error:
-            raise _translate(error, f"read {self._key}") from None
-        if self._etag is None:
-            self._etag, self.length = answer["ETag"], answer["ContentLength"]
-        self._body = answer["Body"]
-
-    def readable(self) -> bool:
-        """Say yes."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill `buffer` with the next bytes; 0 only at the true end of the object."""
-        if self._offset >= self.length:
-            return 0
-        data = retrying(lambda: self._next(len(buffer)), attempts=self.TRIES)
-        buffer[: len(data)] = data
-        self._offset += len(data)
-        return len(data)
-
-    def _next(self, size: int) -> bytes:
-        try:
-            if self._body is None:
-                self._open()
-            data: bytes = self._body.read(size)
-        except (HTTPClientError, OSError, BotoCoreError) as error:
-            self._drop()
-            raise _translate(error, f"read {self._key} at byte {self._offset}") from None
-        if not data:
-            self._drop()
-            raise StoreError(f"store: read {self._key}: ended at byte {self._offset} of {self.length}")
-        return data
-
-    def _drop(self) -> None:
-        body, self._body = self._body, None
-        if body is not None:
-            body.close()
-
-    def close(self) -> None:
-        """Give the connection up."""
-        self._drop()
-        super().close()
 
 
 class BackupStore(Block):
@@ -265,24 +162,37 @@ class BackupStore(Block):
         return secret or SecretStr("")
 
     def check(self) -> None:
-        """Write, read, compare and delete a probe, and see that conditional writes are honoured.
+        """Write, read, compare and delete a probe, list unfinished uploads, and see that conditional writes are honoured.
 
         Raises:
-            SettingsError: the store ignores `If-None-Match`, so the stack's lock would be worthless.
+            SettingsError: the store ignores `If-None-Match` or `If-Match`, so the stack's lock would be worthless.
             StoreError: what does not work, and what to do.
         """
-        key = f"{self.root}probe"
-        self.put(key, b"probe")
-        if self.get(key) != b"probe":
-            raise StoreError(f"store {self.bucket.bucket_name}: a probe object read back differently")
+        key = f"{self.root}probe-{secrets.token_hex(8)}"  # several workers may check at once
+        etag = self.put(key, b"probe")
         try:
-            self.put(key, b"other", if_absent=True)
-        except ConditionFailed:
+            if self.get(key) != b"probe":
+                raise StoreError(f"store {self.bucket.bucket_name}: a probe object read back differently", permanent=True)
+            if not self._refuses(key, if_absent=True):
+                self._unfit("If-None-Match")
+            changed = self.put(key, b"changed", if_etag=etag)
+            if not self._refuses(key, if_etag=etag) or self.get_with_etag(key)[1] != changed:
+                self._unfit("If-Match")
+            next(self.uploads(self.root), None)
+        finally:
             self.remove([key])
-            return
+
+    def _refuses(self, key: str, *, if_absent: bool = False, if_etag: str | None = None) -> bool:
+        try:
+            self.put(key, b"other", if_absent=if_absent, if_etag=if_etag)
+        except ConditionFailed:
+            return True
+        return False
+
+    def _unfit(self, header: str) -> NoReturn:
         raise SettingsError(
-            f"store {self.bucket.bucket_name}: ignores If-None-Match; use a server that honours conditional writes "
-            "(AWS, MinIO >= 2024-11, SeaweedFS >= 3.99, Railway buckets)"
+            f"store {self.bucket.bucket_name}: ignores {header} when writing, so the stack's lock would be worthless; use a "
+            "server that honours conditional writes (AWS, MinIO >= 2024-11, SeaweedFS >= 3.99, Railway buckets)"
         )
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_etag: str | None = None) -> str:
@@ -296,11 +206,13 @@ class BackupStore(Block):
             ConditionFailed: the condition did not hold.
             StoreError: anything else.
         """
-        conditions: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {"IfMatch": if_etag} if if_etag else {}
+        conditions: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
+        if if_etag is not None:
+            conditions["IfMatch"] = if_etag
         try:
             answer = self.client.put_object(Bucket=self.bucket.bucket_name, Key=key, Body=data, **conditions)
         except (ClientError, BotoCoreError) as error:
-            raise _translate(error, f"write {key}") from None
+            raise translate(error, f"write {key}") from None
         return answer["ETag"]
 
     def put_stream(self, key: str, source: IO[bytes], *, expected_bytes: int = 0) -> None:
@@ -314,14 +226,10 @@ class BackupStore(Block):
             StoreError: the store failed; nothing was stored under the key.
         """
         part = max(self.part_size_mib * MIB, expected_bytes // (MAX_PARTS - 1000))
-        config = TransferConfig(multipart_threshold=part, multipart_chunksize=part, max_concurrency=self.concurrency)
-        config.max_in_memory_upload_chunks = (
-            self.concurrency + 1
-        )  # s3transfer's default of 10 parts would be most of our memory
         try:
-            self.client.upload_fileobj(source, self.bucket.bucket_name, key, Config=config)
-        except (ClientError, BotoCoreError, S3UploadFailedError) as error:
-            raise _translate(error, f"write {key}") from None
+            upload(self.client, self.bucket.bucket_name, key, source, part=part, concurrency=self.concurrency)
+        except (ClientError, BotoCoreError) as error:
+            raise translate(error, f"write {key}") from None
 
     def open(self, key: str) -> ObjectReader:
         """Open an object for reading from start to end.
@@ -341,14 +249,14 @@ class BackupStore(Block):
             answer = self.client.get_object(Bucket=self.bucket.bucket_name, Key=key)
             return answer["Body"].read(), answer["ETag"]
         except (ClientError, BotoCoreError, HTTPClientError, OSError) as error:
-            raise _translate(error, f"read {key}") from None
+            raise translate(error, f"read {key}") from None
 
     def find(self, key: str) -> Listed | None:
         """Return size and ETag of an object, None when there is none."""
         try:
             head = self.client.head_object(Bucket=self.bucket.bucket_name, Key=key)
         except (ClientError, BotoCoreError) as error:
-            translated = _translate(error, f"look at {key}")
+            translated = translate(error, f"look at {key}")
             if isinstance(translated, ObjectMissing):
                 return None
             raise translated from None
@@ -362,7 +270,7 @@ class BackupStore(Block):
                 for item in page.get("Contents", []):
                     yield Listed(item["Key"], item["Size"], item["ETag"], item["LastModified"])
         except (ClientError, BotoCoreError) as error:
-            raise _translate(error, f"list {prefix}") from None
+            raise translate(error, f"list {prefix}") from None
 
     def folders(self, prefix: str) -> Iterator[str]:
         """Yield the names directly below a prefix that have objects below them, without slash."""
@@ -374,7 +282,7 @@ class BackupStore(Block):
                 for item in page.get("CommonPrefixes", []):
                     yield item["Prefix"].removeprefix(prefix).rstrip("/")
         except (ClientError, BotoCoreError) as error:
-            raise _translate(error, f"list {prefix}") from None
+            raise translate(error, f"list {prefix}") from None
 
     def remove(self, keys: Iterable[str]) -> int:
         """Delete objects, one request each: the batch call needs a Content-MD5 or a CRC depending on the server.
@@ -386,33 +294,40 @@ class BackupStore(Block):
             try:
                 self.client.delete_object(Bucket=self.bucket.bucket_name, Key=key)
             except (ClientError, BotoCoreError) as error:
-                raise _translate(error, f"delete {key}") from None
+                raise translate(error, f"delete {key}") from None
 
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="delete") as pool:
             return sum(1 for _ in pool.map(one, keys))
 
     def remove_below(self, prefix: str) -> int:
-        """Delete every object below a prefix; returns how many."""
-        if not prefix.startswith(self.root) or prefix == self.root:
-            raise SettingsError(f"store: refusing to delete below {prefix!r}: it is not inside {self.root}")
+        """Delete every object below a folder of this stack; returns how many.
+
+        Raises:
+            SettingsError: `prefix` is not a folder (with slash) inside the stack's own.
+        """
+        if not prefix.startswith(self.root) or prefix == self.root or not prefix.endswith("/"):
+            raise SettingsError(f"store: refusing to delete below {prefix!r}: it is not a folder inside {self.root}")
         return self.remove([item.key for item in self.list(prefix)])
 
     def uploads(self, prefix: str) -> Iterator[Upload]:
-        """Yield unfinished multipart uploads below a prefix."""
+        """Yield unfinished multipart uploads below a prefix.
+
+        MinIO shows none here (it lists by whole keys only), and removes stale ones itself after a day.
+        """
         pages = self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket.bucket_name, Prefix=prefix)
         try:
             for page in pages:
                 for item in page.get("Uploads", []):
                     yield Upload(item["Key"], item["UploadId"], item["Initiated"])
         except (ClientError, BotoCoreError) as error:
-            raise _translate(error, f"list unfinished uploads below {prefix}") from None
+            raise translate(error, f"list unfinished uploads below {prefix}") from None
 
     def abort(self, upload: Upload) -> None:
         """Give up an unfinished multipart upload and free its parts."""
         try:
             self.client.abort_multipart_upload(Bucket=self.bucket.bucket_name, Key=upload.key, UploadId=upload.upload_id)
         except (ClientError, BotoCoreError) as error:
-            translated = _translate(error, f"abort the upload of {upload.key}")
+            translated = translate(error, f"abort the upload of {upload.key}")
             if not isinstance(translated, ObjectMissing):
                 raise translated from None
 
@@ -421,5 +336,8 @@ class BackupStore(Block):
         try:
             answer = self.client.head_bucket(Bucket=self.bucket.bucket_name)
         except (ClientError, BotoCoreError) as error:
-            raise _translate(error, "ask for the time") from None
-        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+            raise translate(error, "ask for the time") from None
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        if date is None:
+            raise StoreError("store: its answers carry no Date, which the stack's lock is timed by", permanent=True)
+        return parsedate_to_datetime(date)

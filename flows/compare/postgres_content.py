@@ -31,43 +31,43 @@ NOTABLE_BYTES = 64 * 1024 * 1024
 IS_USER_SCHEMA = r"n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 
 _TABLES = f"""
-SELECT c.oid, n.nspname, c.relname, pg_catalog.pg_table_size(c.oid), e.filter,
+SELECT c.oid, format('%I.%I', n.nspname, c.relname), pg_table_size(c.oid), e.filter,
   coalesce((
     SELECT array_agg(ARRAY[a.attname, CASE WHEN a.atttypid IN (25, 1043) THEN 'text' ELSE 'other' END,
                            CASE WHEN a.attnotnull THEN 'not null' ELSE 'null' END] ORDER BY a.attname COLLATE "C")
-    FROM pg_catalog.pg_attribute a
+    FROM pg_attribute a
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''), '{{}}')
-FROM pg_catalog.pg_class c
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid
   AND d.objsubid = 0 AND d.deptype = 'e'
 LEFT JOIN LATERAL (
-  SELECT x.extcondition[array_position(x.extconfig, c.oid)] AS filter FROM pg_catalog.pg_extension x
+  SELECT x.extcondition[array_position(x.extconfig, c.oid)] AS filter FROM pg_extension x
   WHERE x.oid = d.refobjid AND c.oid = ANY (x.extconfig)) e ON true
 WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {IS_USER_SCHEMA} AND (d.objid IS NULL OR e.filter IS NOT NULL)
 ORDER BY n.nspname, c.relname
 """
 
 _SEQUENCES = f"""
-SELECT n.nspname, c.relname, s.seqincrement
-FROM pg_catalog.pg_class c
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid
+SELECT format('%I.%I', n.nspname, c.relname), s.seqincrement
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_sequence s ON s.seqrelid = c.oid
 WHERE {IS_USER_SCHEMA} AND c.relpersistence <> 't' AND NOT EXISTS (
-  SELECT FROM pg_catalog.pg_depend d
-  WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
+  SELECT FROM pg_depend d
+  WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 ORDER BY n.nspname, c.relname
 """
 
 _LARGE_OBJECTS = f"""
 SELECT count(*), coalesce(sum(h), 0)::text FROM (
-  SELECT o.oid, sum(pg_catalog.hashtextextended(
-    CASE WHEN o.size = 0 THEN '' ELSE pg_catalog.encode(pg_catalog.lo_get(o.oid, page, {LARGE_OBJECT_CHUNK}), 'hex') END
-    COLLATE "C", pg_catalog.hashint8extended(o.oid::bigint, page # o.size))) AS h
+  SELECT o.oid, sum(hashtextextended(
+    CASE WHEN o.size = 0 THEN '' ELSE encode(lo_get(o.oid, page, {LARGE_OBJECT_CHUNK}), 'hex') END
+    COLLATE "C", hashint8extended(o.oid::bigint, page # o.size))) AS h
   FROM (
-    SELECT f.oid, pg_catalog.lo_lseek64(f.fd, 0, 2) AS size, pg_catalog.lo_close(f.fd) AS closed
-    FROM (SELECT m.oid, pg_catalog.lo_open(m.oid, x'40000'::int) AS fd FROM pg_catalog.pg_largeobject_metadata m OFFSET 0) f
-    OFFSET 0) o, pg_catalog.generate_series(0, greatest(o.size - 1, 0), {LARGE_OBJECT_CHUNK}) page
+    SELECT f.oid, lo_lseek64(f.fd, 0, 2) AS size, lo_close(f.fd) AS closed
+    FROM (SELECT m.oid, lo_open(m.oid, x'40000'::int) AS fd FROM pg_largeobject_metadata m OFFSET 0) f
+    OFFSET 0) o, generate_series(0, greatest(o.size - 1, 0), {LARGE_OBJECT_CHUNK}) page
   GROUP BY o.oid) objects
 """
 
@@ -86,31 +86,23 @@ class Table:
     """One table with rows of its own: plain tables and the leaves of partitioned ones.
 
     Attributes:
-        oid: identifies it while it is locked. schema, name: unquoted. bytes: with TOAST, without indexes.
+        oid: identifies it while it is locked. name: qualified and quoted. bytes: with TOAST, without indexes.
         columns: those that count, in the order of their names.
         condition: a WHERE clause where only some rows are the user's (configuration tables of extensions), else empty.
     """
 
     oid: int
-    schema: str
     name: str
     bytes: int
     columns: tuple[Column, ...]
     condition: str = ""
 
-    @property
-    def qualified(self) -> sql.Identifier:
-        """The name for SQL."""
-        return sql.Identifier(self.schema, self.name)
-
 
 def list_tables(connection: Connection[TupleRow]) -> list[Table]:
     """List every table whose rows are part of a backup, in the order of their names."""
     return [
-        Table(
-            oid, schema, name, size, tuple(Column(n, kind == "text", null == "null") for n, kind, null in columns), where or ""
-        )
-        for oid, schema, name, size, where, columns in connection.execute(_TABLES)
+        Table(oid, name, size, tuple(Column(c, kind == "text", null == "null") for c, kind, null in columns), where or "")
+        for oid, name, size, where, columns in connection.execute(_TABLES)
     ]
 
 
@@ -119,9 +111,7 @@ def row_hash(columns: Sequence[Column]) -> sql.Composable:
     chains = [_chain(columns[start : start + CHAIN]) for start in range(0, len(columns), CHAIN)]
     if len(chains) <= 1:
         return chains[0] if chains else sql.SQL("0::bigint")
-    return sql.SQL("""pg_catalog.hashtextextended(pg_catalog.concat_ws(',', {}) COLLATE "C", 0)""").format(
-        sql.SQL(", ").join(chains)
-    )
+    return sql.SQL("""hashtextextended(concat_ws(',', {}) COLLATE "C", 0)""").format(sql.SQL(", ").join(chains))
 
 
 def _chain(columns: Sequence[Column]) -> sql.Composable:
@@ -129,12 +119,12 @@ def _chain(columns: Sequence[Column]) -> sql.Composable:
     for column in columns:
         name = sql.Identifier(column.name)
         # concat() calls the type's output function, as COPY does; a cast to text may be somebody's own, and lossy.
-        text = sql.SQL("pg_catalog.concat({})").format(name)
+        text = sql.SQL("concat({})").format(name)
         if column.text:
             text = sql.SQL("coalesce({}::text, '')").format(name) if column.nullable else sql.SQL("{}::text").format(name)
         if column.nullable:
-            expression = sql.SQL("{} # pg_catalog.num_nulls({})").format(expression, name)
-        expression = sql.SQL("""pg_catalog.hashtextextended({} COLLATE "C", {})""").format(text, expression)
+            expression = sql.SQL("{} # num_nulls({})").format(expression, name)
+        expression = sql.SQL("""hashtextextended({} COLLATE "C", {})""").format(text, expression)
     return expression
 
 
@@ -148,12 +138,10 @@ def table_content(connection: Connection[TupleRow], table: Table, *, checksum: b
     total: sql.Composable = sql.SQL("NULL")
     if checksum:
         total = sql.SQL("coalesce(sum({}), 0)::text").format(row_hash(table.columns))
-    query = sql.SQL("SELECT count(*), {} FROM ONLY {} {}").format(total, table.qualified, sql.SQL(table.condition))  # type: ignore[arg-type]  # the condition is the extension's own, from the catalogue
+    query = sql.SQL("SELECT count(*), {} FROM ONLY {} {}").format(total, sql.SQL(table.name), sql.SQL(table.condition))
     row = connection.execute(query).fetchone()
     rows, value = row if row else (0, None)
-    return TableContent(
-        name=table.qualified.as_string(None), method="full" if checksum else "count", rows=rows, checksum=value or ""
-    )
+    return TableContent(name=table.name, method="full" if checksum else "count", rows=rows, checksum=value or "")
 
 
 def table_contents(
@@ -213,12 +201,14 @@ def sequence_positions(connection: Connection[TupleRow]) -> dict[str, tuple[int,
 
     Sequences know no snapshots: this is where they stand now, whatever the transaction sees.
     """
-    found = [(sql.Identifier(schema, name), int(step)) for schema, name, step in connection.execute(_SEQUENCES)]
+    found = [(str(name), int(step)) for name, step in connection.execute(_SEQUENCES)]
     positions: dict[str, tuple[int, int]] = {}
     for start in range(0, len(found), 200):
         batch = found[start : start + 200]
-        parts = [sql.SQL("SELECT last_value, is_called FROM {}").format(name) for name, _ in batch]
-        rows = connection.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall()
-        for (name, step), (last, called) in zip(batch, rows, strict=True):
-            positions[name.as_string(None)] = (last + step if called else last, step)
+        parts = [
+            sql.SQL("SELECT {}, last_value, is_called FROM {}").format(i, sql.SQL(name)) for i, (name, _) in enumerate(batch)
+        ]
+        for index, last, called in connection.execute(sql.SQL(" UNION ALL ").join(parts)):
+            name, step = batch[index]
+            positions[name] = (last + step if called else last, step)
     return positions

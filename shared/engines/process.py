@@ -232,7 +232,8 @@ def free_port() -> int:
     client takes it between this answer and the engine's start; drawn at random, so that two programs seldom collide.
     """
     with _ports_lock:
-        for port in random.sample(_PORTS, k=len(_PORTS)):
+        for _ in range(len(_PORTS)):
+            port = random.choice(_PORTS)  # noqa: S311 - chance is only to spread
             if port not in _ports_given and is_port_free(port):
                 _ports_given.add(port)
                 return port

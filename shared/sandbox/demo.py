@@ -1,7 +1,7 @@
 """`make demo`: one night of the stack on real engines, through the real Prefect server and worker.
 
-Backup, more writes, a differential backup, a drill, a disaster, a restore, an undo, a prune. Each step checks what it claims; the
-report says what held. Exit status 0 only when every step did.
+Backup, more writes, a differential backup, a drill, a disaster, a restore, an undo, a prune. Each step checks what it claims; the report
+says what held. Exit status 0 only when every step did.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ from pathlib import Path
 
 import psycopg
 
-from blocks.clickhouse import ClickHouseServer
-from blocks.postgres import PostgresServer
 from flows import catalogue
 from flows.backup.manifest import Manifest
 from flows.catalogue import Entry, size
 from flows.restore import clickhouse as on_clickhouse
 from flows.restore import postgres as on_postgres
 from shared.sandbox import langfuse_clickhouse, langfuse_postgres, litellm_schema
-from shared.sandbox.blocks import SandboxBlocks
+from shared.sandbox.blocks import stack_from
 from shared.sandbox.prefect_api import FlowRunResult
 from shared.sandbox.report import Done, Steps
 from shared.sandbox.stack import Sandbox
@@ -45,9 +43,9 @@ class Demo:
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
-        self.blocks = SandboxBlocks(sandbox)
-        self.admin: PostgresServer = self.blocks.postgres_admin
-        self.clickhouse: ClickHouseServer = self.blocks.clickhouse
+        self.stack = stack_from(sandbox.environment())
+        self.admin = self.stack.need_postgres_admin()
+        self.clickhouse = self.stack.need_clickhouse()
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
@@ -91,7 +89,7 @@ class Demo:
         """What happens between two nights."""
         litellm_schema.load(self.sandbox.postgres.url("litellm"), spend_logs=SPEND_LOGS // 20, seed=2)
         with self.clickhouse.client() as client:
-            langfuse_clickhouse.add(client, CLICKHOUSE_DATABASE, share=0.02)
+            langfuse_clickhouse.write_more(client, CLICKHOUSE_DATABASE, share=0.02)
         return Done("5 % more spend logs, 2 % more traces")
 
     def second_night(self) -> Done:
@@ -174,15 +172,15 @@ class Demo:
 
     def entries(self) -> list[Entry]:
         """Return the sets in the store, newest first."""
-        return catalogue.read(self.blocks.store, self.blocks.keys).entries
+        return catalogue.read(self.stack.store, self.stack.keys).entries
 
     def newest(self) -> Manifest:
         """Return the newest set's manifest."""
-        return catalogue.read(self.blocks.store, self.blocks.keys).need("latest")
+        return catalogue.read(self.stack.store, self.stack.keys).need("latest")
 
     def newest_full(self) -> Manifest:
         """Return the newest set that holds a full ClickHouse backup."""
-        manifest = catalogue.read(self.blocks.store, self.blocks.keys).base_of(CLICKHOUSE_DATABASE)
+        manifest = catalogue.read(self.stack.store, self.stack.keys).base_of(CLICKHOUSE_DATABASE)
         if manifest is None:
             raise StepFailed("there is no full ClickHouse backup")
         return manifest

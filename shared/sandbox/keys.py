@@ -12,6 +12,7 @@ import pyrage
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from shared.engines.files import write_private
+from shared.sandbox.postgres_roles import Passwords, new_passwords
 
 __all__ = ["SandboxKeys"]
 
@@ -27,6 +28,7 @@ class SandboxKeys:
         signing_key: Ed25519 private key, 32 bytes as hex. verify_key: its public key, hex.
         litellm_salt_key: LiteLLM's LITELLM_SALT_KEY. encryption_key: Langfuse's ENCRYPTION_KEY, 64 hex digits.
         store_secret_key: S3 secret of the identity that takes backups.
+        postgres: passwords of the roles.
     """
 
     recovery_identity: str
@@ -37,6 +39,7 @@ class SandboxKeys:
     litellm_salt_key: str
     encryption_key: str
     store_secret_key: str
+    postgres: Passwords
 
     @classmethod
     def generate(cls) -> Self:
@@ -52,6 +55,7 @@ class SandboxKeys:
             litellm_salt_key="sk-" + secrets.token_urlsafe(24),
             encryption_key=secrets.token_hex(32),
             store_secret_key=secrets.token_urlsafe(24),
+            postgres=new_passwords(),
         )
 
     @classmethod
@@ -60,4 +64,5 @@ class SandboxKeys:
         if not path.exists():
             write_private(path, json.dumps(asdict(cls.generate()), indent=2) + "\n")
         values = json.loads(path.read_text())
-        return cls(**{**values, "recipients": tuple(values["recipients"])})
+        recipients, postgres = tuple(values.pop("recipients")), Passwords(**values.pop("postgres"))
+        return cls(**values, recipients=recipients, postgres=postgres)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 
 import psycopg
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-__all__ = ["PROJECTS", "apply_schema", "decrypt", "encrypt", "load_rows"]
+from shared.sandbox.ownership import become_owner
+
+__all__ = ["PROJECTS", "apply", "decrypt", "encrypt", "load"]
 
 PROJECTS = ("prj-checkout", "prj-search", "prj-assistant", "prj-übersetzung")
 """The first projects' ids; those of the traces in ClickHouse."""
@@ -167,13 +170,14 @@ _ROWS = {
 }
 
 
-def apply_schema(url: str) -> None:
+def apply(url: str) -> None:
     """Create types and tables in an empty database.
 
     Args:
-        url: of the database, as its owner.
+        url: of the database, as its owner or a superuser; its owner will own everything in it.
     """
     with psycopg.connect(url) as connection:
+        become_owner(connection)
         connection.execute(_SCHEMA.encode())
         connection.execute(
             "INSERT INTO _prisma_migrations (id, checksum, migration_name, finished_at, applied_steps_count) "
@@ -182,15 +186,17 @@ def apply_schema(url: str) -> None:
         )
 
 
-def load_rows(url: str, encryption_key: str, *, items: int = 2_000) -> int:
+def load(url: str, *, encryption_key: str | None = None, items: int = 2_000) -> int:
     """Fill an empty Langfuse database with organizations, projects, keys, prompts, datasets and their history.
 
     Args:
-        url: of the database, as its owner.
-        encryption_key: Langfuse's ENCRYPTION_KEY, 64 hex digits; provider keys are encrypted with it.
+        url: of the database, as its owner or a superuser.
+        encryption_key: Langfuse's ENCRYPTION_KEY, 64 hex digits, that provider keys are encrypted with; default one that
+            nobody keeps.
         items: items per dataset (there are 24), and audit log entries.
     Returns: how many rows were added.
     """
+    key = encryption_key or secrets.token_hex(32)
     projects = f"ARRAY[{', '.join(map(repr, PROJECTS))}]"
     with psycopg.connect(url) as connection, connection.cursor() as cursor:
         added = 0
@@ -200,7 +206,7 @@ def load_rows(url: str, encryption_key: str, *, items: int = 2_000) -> int:
         cursor.executemany(
             "INSERT INTO llm_api_keys (id, provider, adapter, display_secret_key, secret_key, project_id) "
             "VALUES (%s, 'openai', 'openai', '...key', %s, %s)",
-            [(f"llm-key-{project}", encrypt(f"sk-provider-{project}", encryption_key), project) for project in PROJECTS],
+            [(f"llm-key-{project}", encrypt(f"sk-provider-{project}", key), project) for project in PROJECTS],
         )
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("ANALYZE")

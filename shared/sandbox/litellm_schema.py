@@ -13,8 +13,9 @@ from pathlib import Path
 import psycopg
 
 from shared.engines.process import EngineError
+from shared.sandbox.ownership import become_owner
 
-__all__ = ["apply_schema", "load_rows", "migrations"]
+__all__ = ["apply", "load", "migrations"]
 
 _PRISMA_TABLE = """
     CREATE TABLE _prisma_migrations (
@@ -126,16 +127,17 @@ def migrations() -> list[Path]:
     return sorted(folder.glob("*/migration.sql"), key=lambda file: file.parent.name)
 
 
-def apply_schema(url: str) -> int:
+def apply(url: str) -> int:
     """Create LiteLLM's tables in an empty database, and record the migrations as Prisma does.
 
     Args:
-        url: of the database, as its owner.
+        url: of the database, as its owner or a superuser; its owner will own everything in it.
     Returns: how many migrations were applied.
     """
     files = migrations()
     # Autocommit: some create indexes concurrently, which no transaction may do.
     with psycopg.connect(url, autocommit=True) as connection:
+        become_owner(connection)
         connection.execute(_PRISMA_TABLE)
         for file in files:
             statements = file.read_bytes()
@@ -148,11 +150,11 @@ def apply_schema(url: str) -> int:
     return len(files)
 
 
-def load_rows(url: str, *, spend_logs: int = 20_000, seed: int = 1) -> int:
+def load(url: str, *, spend_logs: int = 20_000, seed: int = 1) -> int:
     """Add an organization's keys, teams, users, models and spend logs; a row of these is about 1.5 kB.
 
     Args:
-        url: of a database with LiteLLM's schema, as its owner.
+        url: of a database with LiteLLM's schema, as its owner or a superuser.
         spend_logs: how many.
         seed: rows of different seeds never collide; a seed can be loaded once.
     Returns: how many rows were added, over all tables.

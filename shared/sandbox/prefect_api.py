@@ -9,6 +9,7 @@ from typing import Any, Self
 import httpx
 
 from shared.engines.process import EngineError, wait_until
+from shared.engines.supervisor import start_time
 
 __all__ = ["FlowRunResult", "PrefectApi"]
 
@@ -102,6 +103,7 @@ class PrefectApi:
 
         Args:
             timeout: seconds, from now.
+        Returns: its end, once its process on this machine has gone too, and so has sent the rest of its log.
         Raises:
             EngineError: it did not end in time; with the end of its log.
         """
@@ -111,6 +113,8 @@ class PrefectApi:
                 tail = "\n".join(self.logs(run_id).splitlines()[-20:])
                 raise EngineError(f"flow run {run_id} is still {run['state_name']} after {timeout:g} s; its log ends:\n{tail}")
             time.sleep(0.2)
+        if (pid := _pid(run)) is not None:
+            wait_until(lambda: start_time(pid) is None, timeout=30.0, what=f"process {pid} of flow run {run_id} to end")
         message = (run["state"] or {}).get("message") or ""
         return FlowRunResult(run_id, run["state_type"], run["state_name"], message, float(run["total_run_time"]))
 
@@ -135,8 +139,7 @@ class PrefectApi:
 
     def pid(self, run_id: str) -> int | None:
         """The process of a flow run that a process worker started, None before it has."""
-        _, _, pid = (self.run(run_id)["infrastructure_pid"] or "").rpartition(":")
-        return int(pid) if pid else None
+        return _pid(self.run(run_id))
 
     def logs(self, run_id: str) -> str:
         """Everything a flow run and its tasks logged, a line each: time, level, message."""
@@ -167,3 +170,9 @@ class PrefectApi:
             f"prefect server: {answer.request.method} {answer.request.url.path} answered {answer.status_code}: "
             f"{answer.text[:500]}"
         )
+
+
+def _pid(run: dict[str, Any]) -> int | None:
+    """The process worker records `<pid>`; earlier ones `<host>:<pid>`."""
+    _, _, pid = (run["infrastructure_pid"] or "").rpartition(":")
+    return int(pid) if pid else None

@@ -26,9 +26,9 @@ _OFFLINE = {
 }
 # Two days of events and fourteen of flow runs, as in production; Prefect keeps runs for ever by default.
 _RETENTION = {
-    "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "172800",
+    "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P2D",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
-    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": "1209600",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": "1209600",  # seconds
 }
 
 
@@ -39,15 +39,17 @@ class PrefectServer:
         directory: holds database, log and PREFECT_HOME; private to the server.
         cache: folder for prepared databases, one per version of Prefect.
         auth: `user:password` that clients must send, or None for an open server.
+        schedules: whether the schedules of deployments make runs.
     """
 
     host = "127.0.0.1"
 
-    def __init__(self, directory: Path, cache: Path, *, auth: str | None = None) -> None:
+    def __init__(self, directory: Path, cache: Path, *, auth: str | None = None, schedules: bool = True) -> None:
         self.directory = directory.resolve()
         self.home = self.directory / "home"
         self.database = self.directory / "prefect.sqlite"
         self.auth = auth
+        self.schedules = schedules
         self._prepared = cache.resolve() / f"prefect-{version('prefect')}.sqlite"
         self.ui_url = f"http://{self.host}:{(port := free_port())}"
         self.api_url = f"{self.ui_url}/api"
@@ -117,6 +119,7 @@ class PrefectServer:
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{self.database}",
             "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": str(prepare).lower(),
             "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": str(prepare).lower(),
+            "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": str(self.schedules).lower(),
             # One writer at a time is SQLite's nature: wait for the other one rather than fail.
             "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
             # In memory, the default, a restart of the server leaks every concurrency slot for five minutes.

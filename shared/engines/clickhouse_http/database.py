@@ -177,28 +177,30 @@ class Database:
         rows = self.ask("SELECT Settings['log_comment'], query_id FROM system.processes").splitlines()
         return {comment: query_id for comment, query_id in map(json.loads, rows) if comment in running}
 
-    def drain(self, *, patience: float) -> None:
-        """Admit no more queries; wait for those that run, then kill them, and end the sessions.
+    def kill(self, query_id: str) -> None:
+        """Kill a running query; it raises QUERY_WAS_CANCELLED where it was called, at the engine's next opportunity."""
+        self.ask(f"KILL QUERY WHERE Settings['log_comment'] = {quote(query_id)} ASYNC")
+
+    def close(self, *, patience: float) -> bool:
+        """End the engine: what is in memory (logs) goes to disk. Acknowledged data is there already.
 
         Args:
-            patience: seconds to wait before, and again after, they are killed.
+            patience: seconds for the queries that run to end, and again, killed, to die. A BACKUP dies between two files.
+        Returns: whether it ended. If not, the process must be left without ado (`os._exit`).
         """
         with self._idle:
             self._closing = True
-            finished = self._idle.wait_for(lambda: not self._running, patience)
-        if not finished:
-            self.ask("KILL QUERY WHERE query_id != queryID() ASYNC")
-            with self._idle:
-                self._idle.wait_for(lambda: not self._running, patience)
-        with self._lock:
-            for session in self._sessions.values():
-                if not session.busy:
-                    session.connection.close()
-            self._sessions.clear()
-
-    def close(self) -> None:
-        """End the engine: what is in memory (logs, parts in the making) goes to disk."""
-        self._anchor.close()
+            self._idle.wait_for(lambda: not self._running, patience)
+        self.ask("KILL QUERY WHERE query_id != queryID() ASYNC")  # BACKUP ... ASYNC runs without a request
+        with self._idle:
+            if not self._idle.wait_for(lambda: not self._running, patience):
+                return False
+        for session in self._sessions.values():
+            session.connection.close()
+        closing = threading.Thread(target=self._anchor.close, name="closing", daemon=True)
+        closing.start()
+        closing.join(patience)
+        return not closing.is_alive()
 
     def _connect(self) -> Connection:
         return cast(Connection, chdb.connect(f"{self._directory}{_OPTIONS}"))
@@ -206,13 +208,21 @@ class Database:
     def _make_default_atomic(self) -> None:
         """Put a plain Atomic database in the place of chDB's `default`, an Overlay of it and the files beside the process.
 
-        chDB builds the overlay at every start, without a trace on disk; what was created in it is in the Atomic one.
+        chDB builds the overlay anew at every start, over the Atomic database of the last time if that had tables.
         """
-        if self._anchor.query("SELECT 1 FROM system.databases WHERE name = 'default' AND engine = 'Overlay'", "TSV").bytes():
-            self._anchor.query("SET check_table_dependencies = 0, check_referential_table_dependencies = 0", "TSV")
-            self._anchor.query("DETACH DATABASE default", "TSV")
-            known = (self._directory / "metadata" / "default.sql").exists()
-            self._anchor.query("ATTACH DATABASE default" if known else "CREATE DATABASE default ENGINE = Atomic", "TSV")
+        found = (
+            self.ask("SELECT uuid FROM system.databases WHERE name = 'default' AND engine = 'Overlay'", "TSV").decode().strip()
+        )
+        if not found:
+            return
+        definition = self._directory / "metadata" / "default.sql"
+        known = definition.exists() and found in definition.read_text()
+        # What depends on a table in it would forbid this; but that table is back before anybody can ask.
+        self._anchor.query("SET check_table_dependencies = 0, check_referential_table_dependencies = 0", "TSV")
+        self._anchor.query("DETACH DATABASE default", "TSV")
+        if not known:
+            definition.unlink(missing_ok=True)
+        self._anchor.query("ATTACH DATABASE default" if known else "CREATE DATABASE default ENGINE = Atomic", "TSV")
 
     @contextmanager
     def _admitted(self, query_id: str) -> Iterator[None]:

@@ -6,10 +6,11 @@ import base64
 import binascii
 import hmac
 import logging
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +26,7 @@ from shared.engines.clickhouse_http.errors import (
     ClickHouseError,
 )
 from shared.engines.clickhouse_http.query import Query
+from shared.engines.clickhouse_http.watch import Watch
 
 __all__ = ["Server"]
 
@@ -100,7 +102,21 @@ class Server(ThreadingHTTPServer):
         self.database = database
         self.account = account
         self.temporary = temporary
+        self.watch = Watch(database.kill)
         super().__init__(("127.0.0.1", port), Handler)
+
+    def server_close(self) -> None:
+        """Stop listening and watching."""
+        self.watch.close()
+        super().server_close()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A connection that broke is the client's business; anything else is a defect to see in the log."""
+        error = sys.exception()
+        if isinstance(error, (ConnectionError, TimeoutError)):
+            _LOG.debug("connection from %s: %s", client_address, error)
+        else:
+            _LOG.error("connection from %s", client_address, exc_info=error)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -149,7 +165,7 @@ class Handler(BaseHTTPRequestHandler):
             query_id = fields.get("query_id") or str(uuid.uuid4())
             body = self._body(raw, fields)
             query = self._read(body, fields, query_id, read_only=read_only)
-            with closing(query.run(self.server.database)) as pieces:
+            with closing(query.run(self.server.database)) as pieces, self._watched(query):
                 if fields.get("wait_end_of_query") in ("1", "true"):
                     self._send_whole(query, pieces)
                 else:
@@ -198,6 +214,12 @@ class Handler(BaseHTTPRequestHandler):
         context = Context(query_id, database, settings, _session(fields))
         default_format = fields.get("default_format") or self.headers.get("X-ClickHouse-Format") or "TabSeparated"
         return Query(body, context, parameters, default_format)
+
+    def _watched(self, query: Query) -> AbstractContextManager[None]:
+        """Kill a query that only reads when its client goes, if the client wants it so."""
+        if query.statement.may_stream and query.context.settings.get("cancel_http_readonly_queries_on_client_close") == "1":
+            return self.server.watch.watching(query.context.query_id, self.connection)
+        return nullcontext()
 
     def _send_whole(self, query: Query, pieces: Iterator[bytes]) -> None:
         """Keep the result until the query has ended, so that a late failure is a proper error."""

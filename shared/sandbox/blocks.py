@@ -1,0 +1,46 @@
+"""The sandbox's systems as blocks in this process, made from the same settings that its worker has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from blocks.clickhouse import ClickHouseServer
+
+from blocks.__main__ import documents
+from blocks.keys import BackupKeys
+from blocks.object_store import BackupStore
+from blocks.postgres import PostgresServer
+from blocks.redis import RedisServer
+from blocks.settings import Settings
+from flows.stack import Stack
+
+
+def settings_from(environment: Mapping[str, str]) -> Settings:
+    """Read settings from a mapping instead of this process's environment.
+
+    Args:
+        environment: variables by name; those that are no setting are ignored.
+    """
+    known = {name.lower(): value for name, value in environment.items() if name.lower() in Settings.model_fields}
+    return Settings(**known)  # type: ignore[arg-type]  # text, as from the environment; pydantic converts it
+
+
+def stack_from(environment: Mapping[str, str]) -> Stack:
+    """Make the stack that `Stack.load` would load in a process with this environment, without a Prefect server.
+
+    Args:
+        environment: as `Sandbox.environment` returns it.
+    """
+    settings = settings_from(environment)
+    made = list(documents(settings))
+    postgres = {name: block for name, block in made if isinstance(block, PostgresServer)}
+    return Stack(
+        name=settings.stack_name,
+        settings=settings,
+        store=next(block for _, block in made if isinstance(block, BackupStore)),
+        keys=next(block for _, block in made if isinstance(block, BackupKeys)),
+        postgres=postgres.get(f"{settings.stack_name}-backup"),
+        postgres_admin=postgres.get(f"{settings.stack_name}-restore"),
+        clickhouse=next((block for _, block in made if isinstance(block, ClickHouseServer)), None),
+        redis=next((block for _, block in made if isinstance(block, RedisServer)), None),
+    )
