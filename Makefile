@@ -7,7 +7,7 @@ SHELL := bash
 .PHONY: help venv lock demo sandbox test lint format types bench clean
 
 python := .venv/bin/python
-uv := UV_CACHE_DIR=.cache/uv .venv/bin/uv
+uv := UV_CACHE_DIR=.venv/cache/uv .venv/bin/uv
 sources := blocks flows railway shared
 
 help: ## Show this list
@@ -45,5 +45,5 @@ lock: venv ## Resolve pyproject.toml anew into requirements.lock; what is locked
 	@shared/scripts/venv.sh
 
 clean: ## Delete what was made here: environment, caches, sandbox, reports
-	rm -rf .venv .cache .sandbox .mypy_cache .ruff_cache .pytest_cache .hypothesis *-report.json
+	rm -rf .venv .sandbox .mypy_cache .ruff_cache .pytest_cache .hypothesis *-report.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

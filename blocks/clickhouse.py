@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,8 +32,7 @@ _FIXED_RELEASES: dict[Version, Version] = {
     (26, 6): (2, 14),
 }
 _FIXED_SINCE: Version = (26, 7)
-_CONFIG_COLLECTION_IS_FIXED = 669
-_NO_COLLECTION = 668
+_COLLECTION_IS_IMMUTABLE = 671
 
 
 class ClickHouseServer(Block):
@@ -46,6 +46,7 @@ class ClickHouseServer(Block):
         collection: name of the named collection through which ClickHouse knows the store's address and keys, so that they
             stand in no statement, log or backup.
         store_endpoint: URL of the store as ClickHouse reaches it, where that is not the one the worker uses.
+        max_backup_mib: limit for backups, MiB a second.
 
     Example:
         ```python
@@ -66,23 +67,25 @@ class ClickHouseServer(Block):
     databases: list[str] = Field(default_factory=list, description="Databases to back up; empty: all that hold data")
     collection: str = Field(default="stack_backup", description="Named collection with the store's address and keys")
     store_endpoint: str = Field(default="", description="The store's URL as ClickHouse reaches it, if another")
+    max_backup_mib: int = Field(default=0, ge=0, description="A backup may send so many MiB a second; 0: no limit")
 
     @property
     def name(self) -> str:
         """What messages call this server."""
         return f"{self.host}:{self.port}"
 
-    def client(self, *, timeout: float = 60.0, **settings: Any) -> ClickHouseClient:
+    def client(self, *, timeout: float = 60.0, hidden: Iterable[str] = (), **settings: Any) -> ClickHouseClient:
         """Connect.
 
         Args:
             timeout: seconds that one statement may take before the connection counts as lost.
+            hidden: secrets, besides the password, that no message may carry.
             settings: of ClickHouse, for every statement of this client.
         Raises:
             AccessDenied: wrong user or password.
             ServiceError: no answer.
         """
-        hidden = [self.password.get_secret_value()]
+        secrets = [self.password.get_secret_value(), *hidden]
         try:
             driver = clickhouse_connect.get_client(
                 host=self.host,
@@ -98,8 +101,8 @@ class ClickHouseServer(Block):
                 settings=settings,
             )
         except ClickHouseError as error:
-            raise explain(error, self.name, hidden) from None
-        return ClickHouseClient(driver, self.name, hidden)
+            raise explain(error, self.name, secrets) from None
+        return ClickHouseClient(driver, self.name, secrets)
 
     def version(self) -> tuple[str, Version]:
         """Return the server's version as text and as numbers."""
@@ -160,14 +163,13 @@ class ClickHouseServer(Block):
         """
         name = identifier(self.collection)
         values = ", ".join(f"{key} = {literal(value)}" for key, value in self._collection_values(store).items())
-        unlogged = {"log_queries": 0}  # query_log masks the values; nothing is better still
-        with self.client() as client:
-            hidden = ClickHouseClient(client._driver, self.name, [store.secret_key.get_secret_value()])  # noqa: SLF001
+        unlogged = {"log_queries": 0}  # query_log masks the values; nothing at all is better still
+        with self.client(hidden=[store.secret_key.get_secret_value()]) as client:
             try:
-                hidden.run(f"CREATE NAMED COLLECTION IF NOT EXISTS {name} AS {values}", settings=unlogged)
-                hidden.run(f"ALTER NAMED COLLECTION {name} SET {values}", settings=unlogged)
+                client.command(f"CREATE NAMED COLLECTION IF NOT EXISTS {name} AS {values}", unlogged)
+                client.command(f"ALTER NAMED COLLECTION {name} SET {values}", unlogged)
             except StatementFailed as error:
-                if error.code != _CONFIG_COLLECTION_IS_FIXED:
+                if error.code != _COLLECTION_IS_IMMUTABLE:
                     raise
             except AccessDenied:
                 if not self._has_collection(client):

@@ -12,11 +12,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError, DataError, OperationalError, ProgrammingError
+from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
 from blocks.errors import AccessDenied, ServiceError
 
-__all__ = ["ClickHouseClient", "StatementFailed", "explain", "identifier", "literal", "qualified"]
+__all__ = ["ClickHouseClient", "StatementFailed", "explain", "identifier", "literal", "qualified", "refusal_of"]
 
 Row = Sequence[Any]
 
@@ -27,8 +27,8 @@ _LONGEST = 600
 _DENIED = frozenset({192, 193, 194, 497, 516})
 """UNKNOWN_USER, WRONG_PASSWORD, REQUIRED_PASSWORD, ACCESS_DENIED, AUTHENTICATION_FAILED."""
 
-_PASSING = frozenset({159, 202, 209, 210, 236, 241, 242, 252, 279, 373, 394, 425, 473, 499, 745, 999, 1000, 1002})
-"""What may be otherwise in a minute: time, memory, network, locks, S3, too many queries or parts, cancelled, shutting down."""
+_PASSING = frozenset({159, 202, 209, 210, 236, 241, 242, 252, 279, 373, 394, 425, 473, 499, 745, 999, 1000})
+"""What may be otherwise in a minute: timeouts, too many queries or parts, memory, read-only, cancelled, S3, overload."""
 
 
 class StatementFailed(ServiceError):
@@ -55,7 +55,7 @@ class ClickHouseClient:
     def __init__(self, driver: Client, name: str, hidden: Iterable[str]) -> None:
         self._driver = driver
         self._name = name
-        self._hidden = [secret for secret in hidden if secret]
+        self._hidden = list(hidden)
 
     def __enter__(self) -> Self:
         return self
@@ -66,6 +66,11 @@ class ClickHouseClient:
     def close(self) -> None:
         """Give the connections back."""
         self._driver.close()
+
+    @property
+    def name(self) -> str:
+        """What messages call the server."""
+        return self._name
 
     @property
     def version(self) -> str:
@@ -99,10 +104,13 @@ class ClickHouseClient:
         rows = self.rows(sql, parameters, settings)
         return rows[0] if rows else None
 
-    def run(self, sql: str, settings: Mapping[str, Any] | None = None) -> None:
-        """Run a statement that has no rows to return; arguments and errors as in `rows`."""
+    def command(self, sql: str, settings: Mapping[str, Any] | None = None) -> Any:
+        """Run a statement; arguments and errors as in `rows`.
+
+        Returns: the value of a query for one value, nothing worth having otherwise.
+        """
         try:
-            self._driver.command(sql, settings=self.known(settings))
+            return self._driver.command(sql, settings=self.known(settings))
         except ClickHouseError as error:
             raise explain(error, self._name, self._hidden) from None
 
@@ -117,21 +125,28 @@ def explain(error: ClickHouseError, name: str, hidden: Iterable[str] = ()) -> Se
     Args:
         error: from clickhouse-connect. name: of the server. hidden: secrets to blot out.
     """
-    text = str(error)
-    for secret in hidden:
-        text = text.replace(secret, "***")
-    found = _SERVER_MESSAGE.search(text)
+    refusal = refusal_of(str(error), name, hidden)
+    if refusal is not None:
+        return refusal
+    text = _without(str(error), hidden)
+    if isinstance(error, OperationalError):
+        return ServiceError(f"clickhouse {name}: no answer ({_cause(text)}); is it running, and are host and port right?")
+    return ServiceError(f"clickhouse {name}: not an answer of ClickHouse: {_short(text)}")
+
+
+def refusal_of(text: str, name: str, hidden: Iterable[str] = ()) -> ServiceError | None:
+    """Read ClickHouse's own error text (`Code: 60. DB::Exception: ...`); None when it is none.
+
+    Args:
+        text: of an answer, or of the column `error` in system.backups. name, hidden: as in `explain`.
+    """
+    found = _SERVER_MESSAGE.search(_without(text, hidden))
     if found is None:
-        if isinstance(error, OperationalError):
-            return ServiceError(f"clickhouse {name}: no answer ({_cause(text)}); is it running, and are host and port right?")
-        kind = "wrong answer" if isinstance(error, DataError | ProgrammingError) else "error"
-        return ServiceError(f"clickhouse {name}: {kind}: {_short(text)}")
+        return None
     code = int(found["code"])
     message = _short(_TAIL.split(found["text"], maxsplit=1)[0])
     if code in _DENIED:
-        return AccessDenied(
-            f"clickhouse {name}: {message}; check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD, and the user's grants"
-        )
+        return AccessDenied(f"clickhouse {name}: {message}; check CLICKHOUSE_USER, CLICKHOUSE_PASSWORD and the grants")
     return StatementFailed(f"clickhouse {name}: {message} [code {code}]", code=code)
 
 
@@ -152,6 +167,13 @@ def qualified(database: str, table: str) -> str:
 
 def _transport(key: str) -> bool:
     return key in {"query_id", "wait_end_of_query"}
+
+
+def _without(text: str, hidden: Iterable[str]) -> str:
+    for secret in hidden:
+        if secret:
+            text = text.replace(secret, "***")
+    return text
 
 
 def _cause(text: str) -> str:

@@ -66,8 +66,8 @@ class BackupKeys(Block):
         public = self._public_key().public_bytes_raw()
         if self.signing_key is not None and self._private_key().public_key().public_bytes_raw() != public:
             raise SettingsError(
-                "backup keys: BACKUP_VERIFY_KEY does not belong to BACKUP_SIGNING_KEY, so no set written here could be restored "
-                "here; unset BACKUP_VERIFY_KEY, or set it to the public half"
+                "backup keys: BACKUP_VERIFY_KEY does not belong to BACKUP_SIGNING_KEY, so no set written here could be "
+                "restored here; unset BACKUP_VERIFY_KEY, or set it to the public half"
             )
 
     def encrypt(self, source: IO[bytes], target: IO[bytes]) -> None:

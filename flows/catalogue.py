@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from prefect.artifacts import create_table_artifact
@@ -40,7 +40,8 @@ class Entry:
     """One committed set.
 
     Attributes:
-        id: of the set. manifest: None when it cannot be read. fault: why it is not good, empty when it is.
+        id: of the set. manifest: None when it cannot be read or its signature does not hold.
+        fault: why it is not good, empty when it is.
         drill: the last drill's record, None when never drilled.
     """
 
@@ -67,6 +68,7 @@ class Entry:
             created_at=self.created_at,
             good=self.good,
             drilled_at=proven,
+            readable=self.manifest is not None,
             protected=bool(self.manifest and self.manifest.protected),
             bases=frozenset(self.manifest.bases) if self.manifest else frozenset(),
         )
@@ -152,9 +154,23 @@ def read(store: BackupStore, keys: BackupKeys) -> Catalogue:
     ids = sorted(retrying(lambda: list(store.folders(f"{store.root}sets/"))), reverse=True)
     with ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="catalogue") as pool:
         found = list(pool.map(lambda set_id: _entry(store, keys, set_id), ids))
-    entries = [e for e in found if e is not None]
+    entries = _judge_bases([e for e in found if e is not None])
     entries.sort(key=lambda e: (e.created_at, e.id), reverse=True)
     return Catalogue(entries=entries, halves=[i for i, e in zip(ids, found, strict=True) if e is None])
+
+
+def _judge_bases(entries: list[Entry]) -> list[Entry]:
+    """Find fault with the sets that are a difference to a set that is gone or cannot be read: no restore of them is whole."""
+    whole = {entry.id for entry in entries if not entry.fault}
+
+    def judged(entry: Entry) -> Entry:
+        missing = sorted(entry.manifest.bases - whole) if entry.manifest else []
+        if not missing:
+            return entry
+        fault = f"its ClickHouse part is a difference to {missing[0]}, which is gone or cannot be read; use another set"
+        return replace(entry, fault=fault)
+
+    return [judged(entry) for entry in entries]
 
 
 def load_manifest(store: BackupStore, keys: BackupKeys, set_id: str) -> Manifest:
@@ -166,13 +182,13 @@ def load_manifest(store: BackupStore, keys: BackupKeys, set_id: str) -> Manifest
     """
     data = retrying(lambda: store.get(manifest_key(store, set_id)))
     try:
-        manifest = Manifest.from_json(data)
-    except ValidationError:
+        manifest, signed = Manifest.with_signed_bytes(data)
+    except ValueError:
         raise IntegrityError(f"set {set_id}: manifest.json is not a manifest of format v1; use another set") from None
     if manifest.signature is None:
         raise IntegrityError(f"set {set_id}: the manifest carries no signature; use another set")
     try:
-        keys.verify(manifest.signed_bytes(), manifest.signature.value)
+        keys.verify(signed, manifest.signature.value)
     except IntegrityError as error:
         raise IntegrityError(f"set {set_id}: {error}") from None
     if manifest.id != set_id or manifest.stack != store.stack:

@@ -1,8 +1,8 @@
 """The stack's lock: a lease with a fencing token, kept in the store.
 
-Backup, restore, upgrade, prune and copy exclude each other per stack. Prefect's own limits only queue runs: their leases live in
-the server's memory. The truth is one small object, changed by conditional writes only. Its token grows with each holder and never
-goes back: a manifest records the token it was written under, and a holder checks that the token is still its own before it
+Backup, restore, upgrade, prune and copy exclude each other per stack. Prefect's own limits only queue runs: their leases live
+in the server's memory. The truth is one small object, changed by conditional writes only. Its token grows with each holder and
+never goes back: a manifest records the token it was written under, and a holder checks that the lock is still its own before it
 commits or swaps anything.
 
 The lease's end is measured by the store's clock, so workers need not agree about the time.
@@ -10,27 +10,38 @@ The lease's end is measured by the store's clock, so workers need not agree abou
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from blocks.errors import IntegrityError, LeaseHeld, LeaseLost, ObjectMissing, StoreError
-from blocks.object_store import BackupStore, ConditionFailed
+from blocks.errors import ConditionFailed, IntegrityError, LeaseHeld, LeaseLost, ObjectMissing, StackError, StoreError
+from blocks.object_store import BackupStore
 from blocks.retry import retrying
+from flows.report import line
 
 
 class LeaseRecord(BaseModel):
-    """What stands in the store."""
+    """What stands in the store.
+
+    Attributes:
+        nonce: tells two holders apart that call themselves the same; only who wrote a record knows it as its own.
+    """
 
     flow: str
     holder: str
     token: int
     expires_at: datetime
     released: bool = False
+    nonce: str = Field(default_factory=lambda: secrets.token_hex(8))
+
+    def is_of(self, other: LeaseRecord) -> bool:
+        """Say whether both are of one holding of the lock, renewals apart."""
+        return (self.token, self.nonce) == (other.token, other.nonce)
 
 
 class Lease:
@@ -46,7 +57,6 @@ class Lease:
         self._etag = etag
         self._seconds = seconds
         self._stop = threading.Event()
-        self._mutex = threading.Lock()
         self._lost: str | None = None
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
@@ -66,7 +76,7 @@ class Lease:
             raise LeaseLost(self._lost)
         found = retrying(lambda: _read(self._store))
         now = retrying(self._store.now)
-        if found is None or found[0].token != self.token or found[0].holder != self._record.holder:
+        if found is None or not found[0].is_of(self._record):
             raise LeaseLost(f"the stack's lock was taken over (token {self.token}); nothing more is changed by this run")
         if found[0].expires_at <= now:
             raise LeaseLost(
@@ -81,28 +91,40 @@ class Lease:
             return
         try:
             self._write(released=True)
-        except StoreError:
-            return  # it runs out by itself; a failed release must not hide the flow's own outcome
+        except StackError as error:  # a failed release must not hide the flow's own outcome
+            line(f"the stack's lock was not given back, it runs out by itself in {self._seconds} s: {error}")
 
     def _keep(self) -> None:
-        give_up = time.monotonic() + self._seconds
-        while not self._stop.wait(self._seconds / 3):
+        pause, ends = self._seconds / 3, time.monotonic() + self._seconds
+        while not self._stop.wait(pause):
+            begun = time.monotonic()
             try:
                 self._write(released=False)
-                give_up = time.monotonic() + self._seconds
-            except ConditionFailed:
+            except (ConditionFailed, IntegrityError):
                 self._lost = "the stack's lock was taken over by another run; nothing more is changed by this one"
                 return
             except StoreError as error:
-                if time.monotonic() > give_up:
+                if time.monotonic() >= ends:
                     self._lost = f"the stack's lock ran out because the store could not be reached: {error}"
                     return
+                pause = self._seconds / 20
+            else:
+                pause, ends = self._seconds / 3, begun + self._seconds
 
     def _write(self, *, released: bool) -> None:
-        with self._mutex:
-            expires = self._store.now() + timedelta(seconds=self._seconds)
-            record = self._record.model_copy(update={"expires_at": expires, "released": released})
-            self._etag = self._store.put(lock_key(self._store), record.model_dump_json().encode(), if_etag=self._etag)
+        """Renew or release; for the background thread, and after its end.
+
+        A lost condition need not be a lost lock: when the answer to a write got lost, the write is refused at its repetition.
+        """
+        expires = self._store.now() + timedelta(seconds=self._seconds)
+        record = self._record.model_copy(update={"expires_at": expires, "released": released})
+        try:
+            self._etag = _put(self._store, record, self._etag)
+        except ConditionFailed:
+            found = _read(self._store)
+            if found is None or not found[0].is_of(record):
+                raise
+            self._etag = found[1] if found[0] == record else _put(self._store, record, found[1])
 
 
 def lock_key(store: BackupStore) -> str:
@@ -139,12 +161,18 @@ def _try(store: BackupStore, flow: str, holder: str, seconds: int) -> tuple[Leas
         return None, found[0]
     token = found[0].token + 1 if found else 1
     record = LeaseRecord(flow=flow, holder=holder, token=token, expires_at=now + timedelta(seconds=seconds))
-    data = record.model_dump_json().encode()
     try:
-        etag = store.put(lock_key(store), data, if_etag=found[1]) if found else store.put(lock_key(store), data, if_absent=True)
+        etag = retrying(lambda: _put(store, record, found[1] if found else None))
     except ConditionFailed:
-        return None, None  # somebody was faster
+        now_there = retrying(lambda: _read(store))
+        if now_there is None or not now_there[0].is_of(record):
+            return None, now_there[0] if now_there else None  # somebody was faster
+        etag = now_there[1]  # it was our own write, whose answer got lost
     return Lease(store, record, etag, seconds), record
+
+
+def _put(store: BackupStore, record: LeaseRecord, etag: str | None) -> str:
+    return store.put(lock_key(store), record.model_dump_json().encode(), if_absent=etag is None, if_etag=etag)
 
 
 def _read(store: BackupStore) -> tuple[LeaseRecord, str] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from blocks.clickhouse import ClickHouseServer
 from blocks.postgres import PostgresServer
@@ -97,7 +97,7 @@ class Stack:
 
 def _optional(block: type[B], name: str) -> B | None:
     try:
-        return block.load(name, _sync=True)  # type: ignore[no-any-return,unused-ignore]  # prefect types it as a union
+        return cast(B, block.load(name, _sync=True))  # prefect types it as a union with a coroutine
     except ValueError as error:
         if "Unable to find" in str(error):
             return None

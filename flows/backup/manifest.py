@@ -1,7 +1,9 @@
 """The manifest of a backup set, format v1: the JSON whose existence *is* the set's existence.
 
-Integers, strings and lists only (no floats), so that its canonical form, which is what the signature covers, is the same
-everywhere: `jq -cS 'del(.signature)' manifest.json` prints the signed bytes.
+Integers, strings and lists only (no floats), and the signature covers a canonical form of them in ASCII, so that it is the
+same everywhere: `jq -acjS 'del(.signature)' manifest.json` prints the signed bytes (jq 1.7 or newer: older ones round integers
+beyond 2^53). What is verified is the stored document itself: a later version of this project may add fields that have
+defaults, and the signatures of the sets that were there before still hold.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -43,8 +45,8 @@ class SequenceBounds(Record):
     """Where a sequence stood. Sequences are not transactional: the dump's value lies between two readings."""
 
     name: str
-    low: int | None = Field(description="last_value before the dump; None when never used")
-    high: int | None = Field(description="last_value after the dump; None when never used")
+    low: int = Field(description="The value it would have given next before the dump")
+    high: int = Field(description="The value it would have given next after the dump")
     increment: int
 
 
@@ -86,6 +88,8 @@ class PostgresDatabase(Record):
     database_bytes: int = Field(description="pg_database_size at the time, for the space check of a restore")
     properties: DatabaseProperties
     extensions: dict[str, str] = Field(default_factory=dict, description="name -> version")
+    roles: list[str] = Field(default_factory=list, description="Roles that a server must have before it can be restored")
+    not_taken: list[str] = Field(default_factory=list, description="What of the database is not in the dump")
     tables: list[TableContent]
     sequences: list[SequenceBounds] = Field(default_factory=list)
     large_objects: LargeObjects = LargeObjects()
@@ -106,15 +110,6 @@ class PostgresGlobals(Record):
     roles: list[str]
 
 
-class ClickHouseFile(Record):
-    """One file that the native backup must consist of."""
-
-    name: str
-    bytes: int
-    in_base: bool = Field(default=False, description="The bytes are in the base set, not in this one")
-    checksum: str = Field(default="", description="128-bit CityHash as ClickHouse's own .backup list has it, hex")
-
-
 class ClickHouseTable(Record):
     """One ClickHouse table: how it is made, and what was in the parts that the backup holds."""
 
@@ -124,7 +119,11 @@ class ClickHouseTable(Record):
     ddl: str = Field(description="create_table_query, the live database's name in it")
     has_data: bool = Field(description="False for views and engines that keep no data of their own")
     parts: list[str] = Field(default_factory=list)
-    content: TableContent | None = None
+    content: TableContent | None = Field(default=None, description="None where there is no data, or none that can be compared")
+    pending_mutations: list[str] = Field(
+        default_factory=list,
+        description="ALTER commands not carried out yet; RESTORE forgets them: give them again",
+    )
 
 
 class ClickHouseDatabase(Record):
@@ -138,9 +137,10 @@ class ClickHouseDatabase(Record):
     engine: str = Field(description="Database engine, for example Atomic")
     bytes: int = Field(description="Stored size of this backup's own files, bytes")
     plain_bytes: int = Field(description="Size of the tables' data it stands for, bytes")
-    files: list[ClickHouseFile] = Field(description="Every file of the backup, from .backup; verified before commit")
-    backup_file_sha256: str = Field(description="SHA-256 of the .backup list itself, hex")
+    index: StoredObject = Field(description="Every file that it consists of, own and in the base, with size and ETag")
+    backup_file_sha256: str = Field(description="SHA-256 of ClickHouse's own list, the object .backup, hex")
     tables: list[ClickHouseTable]
+    not_taken: list[str] = Field(default_factory=list, description="What of the database is not in it, or cannot be compared")
     started_at: datetime
     finished_at: datetime
 
@@ -188,8 +188,7 @@ class Manifest(Record):
 
     def signed_bytes(self) -> bytes:
         """Return the canonical JSON that the signature covers."""
-        body = self.model_dump(mode="json", exclude={"signature"})
-        return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        return _canonical(self.model_dump(mode="json", exclude={"signature"}))
 
     def to_json(self) -> bytes:
         """Return the document as it is stored."""
@@ -200,9 +199,21 @@ class Manifest(Record):
         """Read a stored document.
 
         Raises:
-            pydantic.ValidationError: it is not a manifest of format v1.
+            ValueError: it is not a manifest of format v1.
         """
-        return cls.model_validate_json(data)
+        return cls.with_signed_bytes(data)[0]
+
+    @classmethod
+    def with_signed_bytes(cls, data: bytes) -> tuple[Self, bytes]:
+        """Read a stored document, and return with it what its signature covers: one parse, so both are of the same content.
+
+        Raises:
+            ValueError: it is not a manifest of format v1.
+        """
+        body = json.loads(data)
+        manifest = cls.model_validate(body)
+        body.pop("signature", None)
+        return manifest, _canonical(body)
 
     @property
     def postgres(self) -> list[PostgresDatabase]:
@@ -231,8 +242,11 @@ class Manifest(Record):
         return own + sum(o.bytes for o in self.stored_objects())
 
     def stored_objects(self) -> Iterator[StoredObject]:
-        """Yield every object whose hash the manifest records (all but ClickHouse's own files)."""
+        """Yield every object whose hash the manifest records: all but ClickHouse's files, which an index lists."""
         yield from self.extras
         for component in self.components:
-            if isinstance(component, PostgresDatabase | PostgresGlobals):
-                yield component.object
+            yield component.index if isinstance(component, ClickHouseDatabase) else component.object
+
+
+def _canonical(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()

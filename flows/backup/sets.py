@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 
-from blocks.errors import BackupFailed, IntegrityError, SettingsError, StackError, StoreError
+from blocks.errors import BackupFailed, ConditionFailed, IntegrityError, SettingsError, StackError, StoreError
 from blocks.retry import retrying
 from flows.backup import escape
 from flows.backup.manifest import Component, KeyFingerprints, Manifest, Signature, StoredObject
@@ -35,6 +35,7 @@ class BackupSet:
 
     Attributes:
         id: of the set. prefix: key prefix of everything in it. components: what has been taken so far.
+        committed: the manifest is in the store.
     """
 
     def __init__(self, stack: Stack, lease: Lease, *, label: str, protect: bool) -> None:
@@ -47,6 +48,7 @@ class BackupSet:
         self.prefix = set_prefix(stack.store, self.id)
         self.components: list[Component] = []
         self.not_taken: list[str] = []
+        self.committed = False
 
     def add(self, *components: Component) -> None:
         """Take components into the set."""
@@ -62,6 +64,7 @@ class BackupSet:
         Raises:
             IntegrityError: an object is missing or has another size than was written.
             LeaseLost: the stack's lock is no longer ours.
+            StoreError: the store failed; whether the manifest is there is not known, so the set is to be discarded.
         """
         wrapped, values = self._stack.keys.fingerprint()
         draft = Manifest(
@@ -84,16 +87,28 @@ class BackupSet:
         public_key, value = self._stack.keys.sign(draft.signed_bytes())
         manifest = draft.model_copy(update={"signature": Signature(public_key=public_key, value=value)})
         self._lease.check()
-        key = manifest_key(self._stack.store, self.id)
-        self._stack.store.put(key, manifest.to_json(), if_absent=True)
+        self._put_manifest(manifest.to_json())
+        self.committed = True
         return manifest
 
     def discard(self) -> None:
-        """Remove everything this run stored, unfinished uploads included."""
+        """Remove everything this run stored, unfinished uploads included.
+
+        The manifest goes first: it may be there although writing it seemed to fail, and a set without its objects must not be.
+        """
         store = self._stack.store
+        store.remove([manifest_key(store, self.id)])
         for upload in list(store.uploads(self.prefix)):
             store.abort(upload)
         store.remove_below(self.prefix)
+
+    def _put_manifest(self, data: bytes) -> None:
+        store, key = self._stack.store, manifest_key(self._stack.store, self.id)
+        try:
+            retrying(lambda: store.put(key, data, if_absent=True))
+        except ConditionFailed:
+            if retrying(lambda: store.get(key)) != data:  # else it was our own write, whose answer got lost
+                raise
 
     def _store_extras(self, draft: Manifest) -> list[StoredObject]:
         extras = []
@@ -105,7 +120,7 @@ class BackupSet:
         return extras
 
     def _verify(self, draft: Manifest) -> None:
-        stored = {item.key: item.bytes for item in self._stack.store.list(self.prefix)}
+        stored = {item.key: item.bytes for item in retrying(lambda: list(self._stack.store.list(self.prefix)))}
         for item in draft.stored_objects():
             found = stored.get(self.prefix + item.key)
             if found != item.bytes:
@@ -113,19 +128,28 @@ class BackupSet:
                     f"{item.key}: {'missing' if found is None else f'{found} bytes'} in the store right after it was written, "
                     f"expected {item.bytes} bytes; is somebody deleting there?"
                 )
+        for component in draft.clickhouse:  # each file was compared with ClickHouse's list when it was written
+            size = sum(length for key, length in stored.items() if key.startswith(self.prefix + component.path))
+            if size < component.bytes:
+                raise IntegrityError(
+                    f"{component.path}: {size} bytes in the store right after it was written, expected {component.bytes}; "
+                    "is somebody deleting there?"
+                )
 
 
 @contextmanager
 def new_set(stack: Stack, lease: Lease, *, label: str, protect: bool) -> Iterator[BackupSet]:
-    """Make a set in the body; whatever goes wrong there, nothing of it stays.
+    """Make a set in the body; whatever goes wrong there before it is committed, nothing of it stays.
 
     Raises:
-        BackupFailed: what went wrong; nothing was committed.
+        BackupFailed: what went wrong; nothing was committed. Errors that are not of this project are raised as they are.
     """
     backup_set = BackupSet(stack, lease, label=label, protect=protect)
     try:
         yield backup_set
     except BaseException as error:
+        if backup_set.committed:
+            raise
         left = _discard(backup_set)
         if isinstance(error, StackError):
             raise BackupFailed(f"backup {backup_set.id}: {error} ({left})") from error

@@ -240,10 +240,10 @@ SELECT {identity("pg_cast", "c.oid")}, concat_ws('; ', nullif(c.castfunc, 0)::re
 FROM pg_cast c WHERE c.oid >= {FIRST_USER_OID} AND {own("pg_cast", "c.oid")}
 """
 
-# A collation's version is the operating system's, not the database's.
+# A collation's version is the operating system's; its encoding becomes the database's own when it is restored.
 TEXT_SUPPORT = f"""
 SELECT 'collation ' || c.oid::regcollation, concat_ws('; ', {owner("c.collowner")},
-  (to_jsonb(c) - 'oid' - 'collname' - 'collnamespace' - 'collowner' - 'collversion')::text)
+  (to_jsonb(c) - 'oid' - 'collname' - 'collnamespace' - 'collowner' - 'collversion' - 'collencoding')::text)
 FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace WHERE {USER_SCHEMA} AND {own("pg_collation", "c.oid")}
 UNION ALL
 SELECT {identity("pg_conversion", "c.oid")}, concat_ws('; ', {owner("c.conowner")}, pg_encoding_to_char(c.conforencoding),

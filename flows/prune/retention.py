@@ -30,7 +30,9 @@ class SetFacts:
 
     Attributes:
         id: the set's id. created_at: when it was taken, UTC.
-        good: its manifest is signed and readable, and no drill found it wanting.
+        good: its manifest is signed and readable, its bases are too, and no drill found it wanting.
+        readable: False when its manifest could not be read or its signature did not hold. Nobody can say then whether the set
+            is protected or a newer version wrote it, and after a change of keys that may be all of them: it is kept.
         drilled_at: when a full drill last proved it, None when never.
         protected: kept until somebody says otherwise.
         bases: ids of the sets it cannot be restored without.
@@ -39,6 +41,7 @@ class SetFacts:
     id: str
     created_at: datetime
     good: bool = True
+    readable: bool = True
     drilled_at: datetime | None = None
     protected: bool = False
     bases: frozenset[str] = frozenset()
@@ -76,6 +79,7 @@ def plan(sets: Iterable[SetFacts], policy: RetentionPolicy) -> RetentionPlan:
     """
     newest_first = sorted(sets, key=lambda s: (s.created_at, s.id), reverse=True)
     good = [s for s in newest_first if s.good]
+    unreadable = {s.id for s in newest_first if not s.readable}
     keep: dict[str, list[str]] = {}
 
     def want(item: SetFacts, reason: str) -> None:
@@ -89,7 +93,11 @@ def plan(sets: Iterable[SetFacts], policy: RetentionPolicy) -> RetentionPlan:
     for item in newest_first:
         if item.protected:
             want(item, "protected")
-        if not item.good and (not good or item.created_at > good[0].created_at):
+        if not item.readable:
+            want(item, "cannot be read, so only a person may delete it")
+        elif item.bases & unreadable:
+            want(item, f"difference to {min(item.bases & unreadable)}, which cannot be read")
+        elif not item.good and (not good or item.created_at > good[0].created_at):
             want(item, "not good, but newer than every good one")  # evidence, and maybe it is the judge that is wrong
     for item in good[: policy.keep_last]:
         want(item, "last")
@@ -97,9 +105,7 @@ def plan(sets: Iterable[SetFacts], policy: RetentionPolicy) -> RetentionPlan:
         for item in _newest_of_each(good, period)[: getattr(policy, setting)]:
             want(item, word)
     _keep_bases(newest_first, keep)
-    doomed = [s for s in newest_first if s.id not in keep]
-    # newest first: a difference is always younger than its base, so a crash half-way leaves no difference without its base
-    return RetentionPlan(keep=keep, delete=[s.id for s in doomed])
+    return RetentionPlan(keep=keep, delete=_dependants_first([s for s in newest_first if s.id not in keep]))
 
 
 def _newest_of_each(newest_first: list[SetFacts], period: Callable[[datetime], object]) -> list[SetFacts]:
@@ -107,6 +113,21 @@ def _newest_of_each(newest_first: list[SetFacts], period: Callable[[datetime], o
     for item in newest_first:
         seen.setdefault(period(item.created_at), item)
     return list(seen.values())
+
+
+def _dependants_first(doomed: list[SetFacts]) -> list[str]:
+    """Order sets so that none loses its base before it goes itself, wherever a crash stops the deletion.
+
+    By age alone would do if all workers' clocks agreed.
+    """
+    ordered: dict[str, None] = {}
+    waiting = list(doomed)
+    while waiting:
+        needed = {base for item in waiting for base in item.bases if base != item.id}
+        free = [item for item in waiting if item.id not in needed] or waiting[:1]  # a circle has no right order
+        ordered.update(dict.fromkeys(item.id for item in free))
+        waiting = [item for item in waiting if item.id not in ordered]
+    return list(ordered)
 
 
 def _keep_bases(sets: list[SetFacts], keep: dict[str, list[str]]) -> None:

@@ -103,10 +103,12 @@ class ClickHouseEngine:
         self._process.kill()
 
     def _answers(self) -> bool:
+        """Whether this engine, and not another program on this port, knows the password."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=5.0)
+        credentials = {"X-ClickHouse-User": self.user, "X-ClickHouse-Key": self.password}
         try:
-            connection.request("GET", "/ping")
-            return connection.getresponse().status == http.client.OK
+            connection.request("POST", "/", b"SELECT 1", credentials)
+            return connection.getresponse().read() == b"1\n"
         except (OSError, http.client.HTTPException):
             return False
         finally:

@@ -214,7 +214,7 @@ def _connect(engine: S3Engine) -> S3Client:
         region_name=engine.region,
         aws_access_key_id=engine.access_key,
         aws_secret_access_key=engine.secret_key,
-        config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, connect_timeout=2, read_timeout=5),
+        config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, connect_timeout=2, read_timeout=2),
     )
 
 

@@ -9,12 +9,13 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from shared.engines.process import EngineError
-from shared.sandbox.stack import ROOT, Sandbox
+from shared.sandbox.stack import STATE, Sandbox
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns: exit status, 0 unless something did not start.
     """
     parser = argparse.ArgumentParser(prog="python -m shared.sandbox", description=__doc__)
+    parser.add_argument("--directory", type=Path, default=STATE / "stack", help="folder for everything it makes")
     parser.add_argument("--keep", action="store_true", help="keep the data of last time instead of beginning afresh")
     parser.add_argument("--schedules", action="store_true", help="let the schedules start flows, as in production")
     options = parser.parse_args(arguments)
@@ -30,20 +32,21 @@ def main(arguments: list[str] | None = None) -> int:
     ended = threading.Event()
     with _interrupts_are_ours():
         sandbox = Sandbox(
+            options.directory,
             fresh=not options.keep,
             schedules=options.schedules,
             report=lambda name, seconds: out.print(f"  {name} ready after {seconds:.1f} s", highlight=False),
         )
         try:
-            out.print("Starting the stack ...")
+            out.print("Starting the stack ...", highlight=False)
             sandbox.start()
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: ended.set())
             _describe(sandbox, out)
             ended.wait()
-            out.print("\nStopping ...")
+            out.print("\nStopping ...", highlight=False)
         except EngineError as error:
-            err.print(f"[red]{error}", highlight=False, markup=True)
+            err.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
             return 1
         except KeyboardInterrupt:
             out.print("\nInterrupted.")
@@ -57,21 +60,23 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _describe(sandbox: Sandbox, out: Console) -> None:
     """Print what there is, without a secret."""
-    table = Table("part", "address", "log", title="The stack", title_justify="left")
-    home = sandbox.directory.relative_to(ROOT)
-    table.add_row("Prefect UI", sandbox.prefect_ui_url, f"{home}/prefect/server.log")
-    table.add_row("Prefect worker", "work pool ops", f"{home}/prefect/worker.log")
-    table.add_row("Postgres 16", f"{sandbox.postgres.host}:{sandbox.postgres.port}", f"{home}/postgres/postgres.log")
-    table.add_row("ClickHouse", sandbox.clickhouse.url, f"{home}/clickhouse/clickhouse.log")
-    table.add_row("S3", f"{sandbox.store.endpoint_url}, bucket {sandbox.bucket}", f"{home}/s3/weed.log")
-    table.add_row("Redis", f"{sandbox.redis.host}:{sandbox.redis.port}", f"{home}/redis/redis.log")
+    table = Table("part", "address", title="The stack", title_justify="left")
+    table.add_row("Prefect UI", sandbox.prefect_ui_url)
+    table.add_row("Prefect worker", "work pool ops")
+    table.add_row("Postgres 16", f"{sandbox.postgres.host}:{sandbox.postgres.port}")
+    table.add_row("ClickHouse", sandbox.clickhouse.url)
+    table.add_row("S3", f"{sandbox.store.endpoint_url}, bucket {sandbox.bucket}")
+    table.add_row("Redis", f"{sandbox.redis.host}:{sandbox.redis.port}")
     out.print(table)
+    home = os.path.relpath(sandbox.directory)
     out.print(
+        f"Logs are below {home}: postgres/postgres.log, prefect/worker.log, ...\n"
         "In another terminal, from this folder (the file holds passwords, and is yours alone):\n"
-        f"  source {sandbox.environment_file.relative_to(ROOT)}\n"
+        f"  source {home}/{sandbox.environment_file.name}\n"
         "  .venv/bin/prefect deployment run backup/nightly --watch\n"
         "Ctrl-C ends it.",
         highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -41,6 +41,11 @@ class SandboxKeys:
     store_secret_key: str
     postgres: Passwords
 
+    @property
+    def postgres_passwords(self) -> dict[str, str]:
+        """Passwords of the Postgres roles, by the role's name."""
+        return asdict(self.postgres)
+
     @classmethod
     def generate(cls) -> Self:
         """Make new ones."""

@@ -14,7 +14,7 @@ DATABASES = ("litellm", "langfuse")
 """Each is owned by a role of the same name."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Passwords:
     """Passwords of the roles that log in.
 

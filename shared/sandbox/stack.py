@@ -5,13 +5,10 @@ Everything is on 127.0.0.1, on ports chosen at start, and ends with the program 
 
 from __future__ import annotations
 
-import os
-import shlex
 import signal
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -20,12 +17,13 @@ import httpx
 from shared.engines.clickhouse import ClickHouseEngine
 from shared.engines.files import write_private
 from shared.engines.object_store import Identity, S3Engine
-from shared.engines.postgres import PostgresEngine, client_bin_dirs
+from shared.engines.postgres import PostgresEngine
 from shared.engines.process import EngineError
 from shared.engines.redis import RedisEngine
+from shared.sandbox.environment import ROOT, as_shell, variables
 from shared.sandbox.keys import SandboxKeys
 from shared.sandbox.left_overs import DirectoryLock, end_processes, wipe
-from shared.sandbox.postgres_roles import DATABASES, create_roles_and_databases
+from shared.sandbox.postgres_roles import create_roles_and_databases
 from shared.sandbox.prefect_api import FlowRunResult, PrefectApi
 from shared.sandbox.prefect_server import PrefectServer
 from shared.sandbox.prefect_worker import PrefectWorker
@@ -33,16 +31,12 @@ from shared.sandbox.together import Commands, together
 
 __all__ = ["ROOT", "STATE", "Sandbox"]
 
-ROOT = Path(__file__).resolve().parents[2]
-"""The repository."""
-
 STATE = ROOT / ".sandbox"
 """Where sandboxes live, and what they share: prepared databases."""
 
 T = TypeVar("T")
 
 _POOL = "ops"
-_MACHINE = {"PATH", "HOME", "LANG", "TMPDIR"}
 
 
 class Sandbox:
@@ -153,42 +147,11 @@ class Sandbox:
     def environment(self) -> dict[str, str]:
         """The whole environment for a program of the project: `blocks/settings.py`, Prefect's, PATH and HOME. With secrets."""
         prefect = {} if self._server is None else self._server.client_environment()
-        return {
-            **prefect,
-            "OPS_HOME": str(ROOT),
-            "PYTHONPATH": str(ROOT),
-            "STACK_NAME": self.stack_name,
-            "POSTGRES_BACKUP_URL": self.postgres_url("backup"),
-            "POSTGRES_RESTORE_URL": self.postgres_url("restore"),
-            "POSTGRES_DATABASES": ",".join(DATABASES),
-            "POSTGRES_BIN_DIRS": ",".join(str(path) for path in client_bin_dirs().values()),
-            "CLICKHOUSE_HOST": self.clickhouse.host,
-            "CLICKHOUSE_PORT": str(self.clickhouse.port),
-            "CLICKHOUSE_USER": self.clickhouse.user,
-            "CLICKHOUSE_PASSWORD": self.clickhouse.password,
-            "CLICKHOUSE_DB": self.clickhouse_database,
-            "REDIS_URL": self.redis.url,
-            "MINIO_ENDPOINT": self.store.endpoint_url,
-            "MINIO_ACCESS_KEY": self.bucket,
-            "MINIO_SECRET_KEY": self.keys.store_secret_key,
-            "BACKUP_BUCKET": self.bucket,
-            "BACKUP_REGION": self.store.region,
-            "BACKUP_AGE_RECIPIENTS": ",".join(self.keys.recipients),
-            "BACKUP_AGE_IDENTITY": self.keys.drill_identity,
-            "BACKUP_SIGNING_KEY": self.keys.signing_key,
-            "BACKUP_VERIFY_KEY": self.keys.verify_key,
-            "LITELLM_SALT_KEY": self.keys.litellm_salt_key,
-            "ENCRYPTION_KEY": self.keys.encryption_key,
-            "DRILL_DIRECTORY": str(self.directory / "drill"),
-            "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
-            "HOME": str(self.directory / "home"),
-            "TMPDIR": str(self.directory / "tmp"),
-            "LANG": "C.UTF-8",
-        }
+        return {**variables(self), **prefect}
 
     @property
     def environment_file(self) -> Path:
-        """Shell `export` lines of `environment`, without PATH and HOME, to be sourced; for its owner only."""
+        """Shell `export` lines of `environment`, without PATH and HOME, to be sourced; readable by its owner only."""
         return self.directory / "environment.sh"
 
     @property
@@ -252,7 +215,7 @@ class Sandbox:
 
     def postgres_url(self, role: Literal["backup", "restore", "litellm", "langfuse"], database: str = "postgres") -> str:
         """A Postgres URL of the role that takes backups, of the one that restores, or of a database's owner; with password."""
-        return self.postgres.url(database, user=role, password=asdict(self.keys.postgres)[role])
+        return self.postgres.url(database, user=role, password=self.keys.postgres_passwords[role])
 
     def _prepare(self) -> None:
         """Lay out the directory, and choose keys and ports; nothing runs yet."""
@@ -278,9 +241,7 @@ class Sandbox:
             )
             self._api = PrefectApi(self._server.api_url, auth=self._api_auth)
             self._worker = PrefectWorker(self.logs, _POOL, self._api, self.environment())
-        exports = {name: value for name, value in self.environment().items() if name not in _MACHINE}
-        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in sorted(exports.items())]
-        write_private(self.environment_file, "".join(lines))
+        write_private(self.environment_file, as_shell(self.environment()))
 
     def _free_what_the_kernel_holds(self) -> None:
         """Remove shared memory and sockets outside the directory, which only the engines can find."""

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make .venv hold exactly what requirements.lock lists. Without arguments: only if it does not already. Safe to interrupt
-# and to repeat. Nothing outside the repository is written: pip's and uv's caches are kept in .cache/.
+# and to repeat. Nothing outside the repository is written: pip's and uv's caches are in .venv/cache.
 #
 #   PYTHON=python3.12 shared/scripts/venv.sh          a Python of your choice, 3.11 to 3.13; default: python3
 #
@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-readonly venv=.venv cache="$PWD/.cache" lock=requirements.lock
+readonly venv=.venv cache="$PWD/.venv/cache" lock=requirements.lock
 readonly python=${PYTHON:-python3}
 
 fail() {
@@ -40,10 +40,11 @@ works() { [[ -d $venv/lib/python$version ]] && grep -qsF "$PWD/$venv" "$venv/bin
 export PIP_CACHE_DIR="$cache/pip" PIP_DISABLE_PIP_VERSION_CHECK=1 UV_CACHE_DIR="$cache/uv"
 if ! works uv; then
     if ! works pip; then
-        echo "Creating $venv with Python $version"
         "$python" -c 'import ensurepip, venv' 2>/dev/null ||
             fail "python3 -m venv is not available for $python; install it: apt-get install python3-venv (or python$version-venv)"
-        "$python" -m venv --clear "$venv"
+        echo "Creating $venv with Python $version"
+        rm -rf "$venv"/{bin,include,lib,lib64,pyvenv.cfg,share} # not --clear: the cache may stay
+        "$python" -m venv "$venv"
     fi
     # The lock's entry for uv alone, with its hashes: from `uv==` up to the next line that starts an entry.
     awk '/^[a-z0-9]/ { ours = /^uv==/ } ours' "$lock" >"$cache/uv.lock"
@@ -51,7 +52,7 @@ if ! works uv; then
 fi
 
 # uv does not read pip's settings. Where only pip was told about a package index or a certificate, pass that on.
-setting() { "$python" -m pip config get "$1" 2>/dev/null || true; }
+setting() { "$venv/bin/python" -m pip config get "$1" 2>/dev/null || "$python" -m pip config get "$1" 2>/dev/null || true; }
 if [[ -z ${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-} ]]; then
     index=${PIP_INDEX_URL:-$(setting global.index-url)}
     [[ -z $index ]] || export UV_DEFAULT_INDEX="$index"

@@ -296,8 +296,6 @@ def _restored(connection: Connection, context: Context) -> Iterator[None]:
         yield
     finally:
         try:
-            if earlier.pop("readonly", None) is not None:
-                connection.query("SET readonly = DEFAULT", "TSV")
             _set(connection, earlier)
             if context.database is not None:
                 connection.query(f"USE {_identifier(before[0])}", "TSV")

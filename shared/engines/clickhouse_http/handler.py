@@ -11,7 +11,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -74,7 +74,7 @@ class Account:
     """The one user there is."""
 
     user: str
-    password: str
+    password: str = field(repr=False)
 
     def check(self, user: str, password: str) -> None:
         """Raises ClickHouseError, which says no more than ClickHouse does."""
@@ -160,6 +160,7 @@ class Handler(BaseHTTPRequestHandler):
             fields = dict(parse_qsl(url.query, keep_blank_values=True, errors="surrogateescape"))
             self._authenticate(fields)
             if url.path not in ("", "/"):
+                self.close_connection = True  # the body is not read
                 self._plain(HTTPStatus.NOT_FOUND, f"There is no handle {url.path}\n\nUse / or /ping.\n".encode())
                 return
             query_id = fields.get("query_id") or str(uuid.uuid4())

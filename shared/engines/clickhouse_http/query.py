@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shared.engines.clickhouse_http.body import Body
 from shared.engines.clickhouse_http.database import Connection, Context, Database, Result
+from shared.engines.clickhouse_http.errors import READONLY, SYNTAX_ERROR, ClickHouseError
 from shared.engines.clickhouse_http.statement import parse, quote
 
 __all__ = ["Progress", "Query"]
@@ -90,9 +91,14 @@ class Query:
         self.statement = parse(text)
         if self.statement.data_at is None and len(text) >= _HEAD_BYTES:
             self.statement = parse(body.whole(_STATEMENT_LIMIT))
-        self.context = Context(
-            context.query_id, context.database, context.settings, context.session, self.statement.verb in ("SET", "USE")
-        )
+        if not self.statement.verb:
+            raise ClickHouseError(SYNTAX_ERROR, "Empty query")
+        settings = dict(context.settings)
+        # The engine never takes `readonly` back from a connection, and a session's connection has other requests to serve.
+        read_only = context.session is not None and settings.pop("readonly", "0") != "0"
+        if read_only and not self.statement.changes_nothing:
+            raise ClickHouseError(READONLY, "Cannot execute query in readonly mode")
+        self.context = replace(context, settings=settings, stateful=self.statement.verb in ("SET", "USE"))
         self.format = self.statement.format or default_format
         self.progress = Progress()
         self._body = body
@@ -138,13 +144,7 @@ class Query:
         self.progress.written_rows, self.progress.written_bytes = done.rows_written, done.bytes_written
 
     def _stream(self, connection: Connection, sql: str) -> Iterator[bytes]:
-        try:
-            stream = connection.send_query(sql, self.format, self._parameters)
-        except RuntimeError as error:
-            if "Streaming query is not supported" not in str(error):
-                raise
-            yield from self._at_once(connection, sql)  # WITH ... INSERT
-            return
+        stream = connection.send_query(sql, self.format, self._parameters)
         try:
             while (piece := next(stream, None)) is not None:
                 data = piece.bytes()

@@ -23,8 +23,9 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _TABLE_COMES_NEXT = {b"INTO", b"TABLE", b"FUNCTION", b"."}
-_ROWS_FOLLOW = {"SELECT", "WITH", "FROM", "(", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK", "BACKUP", "RESTORE"}
 _READS = {"SELECT", "WITH", "FROM", "("}
+_SHOWS = {"SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN"}
+_REPORTS = {"CHECK", "BACKUP", "RESTORE", "KILL"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Statement:
     """One statement.
 
     Attributes:
-        verb: first word in capitals, or "(", or "" when there is none.
+        verb: first word in capitals, or "(", or "" when there is none; INSERT also for `WITH ... INSERT`.
         head: the statement itself; of an INSERT with data up to VALUES or FORMAT.
         format: of the result (None: the request's default), or of an INSERT's data.
         totals: it has WITH TOTALS.
@@ -47,13 +48,18 @@ class Statement:
 
     @property
     def may_stream(self) -> bool:
-        """Whether it reads rows, so that the engine may be able to stream them (`WITH ... INSERT` is still possible)."""
+        """Whether it reads rows, so that the engine is able to stream them."""
         return self.verb in _READS
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether a read-only request may run it."""
+        return self.verb in _READS | _SHOWS | {"SET", "USE"}
 
     @property
     def has_result(self) -> bool:
         """Whether an answer without rows still has a format."""
-        return self.verb in _ROWS_FOLLOW
+        return self.verb in _READS | _SHOWS | _REPORTS
 
 
 def quote(value: str) -> str:
@@ -114,6 +120,8 @@ def _parse_other(text: bytes, verb: str, words: Iterator[tuple[bytes, int, int]]
             raise ClickHouseError(INTO_OUTFILE_NOT_ALLOWED, "INTO OUTFILE is not allowed")
         if previous == b"FORMAT":
             format_name = word.decode(errors="replace")
+        if verb == "WITH" and previous == b"INSERT" and keyword == b"INTO":
+            verb = "INSERT"
         keywords.append(keyword)
     # FORMAT is a clause only at the end, where SETTINGS alone may follow; elsewhere it is somebody's column.
     at = len(keywords) - 1 - keywords[::-1].index(b"FORMAT") if b"FORMAT" in keywords else len(keywords)

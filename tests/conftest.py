@@ -1,0 +1,87 @@
+"""What tests share: real engines, each started at most once a session and only when a test asks for it.
+
+A test that kills an engine starts it again; a test that needs a database makes one of its own. All state lies below
+`.sandbox/tests/<pid>` in the repository and is removed at the end, also that of sessions that were killed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.engines.clickhouse import ClickHouseEngine
+from shared.engines.object_store import S3Engine
+from shared.engines.postgres import PostgresEngine
+from shared.engines.redis import RedisEngine
+from shared.sandbox.stack import STATE, Sandbox
+
+_TESTS = STATE / "tests"
+
+
+def pytest_configure() -> None:
+    """Keep Prefect, where tests import it, out of the home directory, off the network and away from any real server."""
+    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+        del os.environ[name]
+    os.environ.update(
+        PREFECT_HOME=str(_TESTS / str(os.getpid()) / "prefect-home"), PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1"
+    )
+
+
+@pytest.fixture(scope="session")
+def state_directory() -> Iterator[Path]:
+    """A folder for this session's engines."""
+    if _TESTS.exists():
+        for folder in _TESTS.iterdir():
+            if folder.name.isdigit() and not Path(f"/proc/{folder.name}").exists():
+                shutil.rmtree(folder)
+    mine = _TESTS / str(os.getpid())
+    mine.mkdir(mode=0o711, parents=True, exist_ok=True)
+    yield mine
+    shutil.rmtree(mine)
+
+
+@pytest.fixture(scope="session")
+def postgres_engine(state_directory: Path) -> Iterator[PostgresEngine]:
+    """Postgres 16 without databases or roles of ours. Not durable against a crash of the machine; a kill loses no commit."""
+    engine = PostgresEngine(state_directory / "postgres", durable=False, settings={"synchronous_commit": "on"})
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture(scope="session")
+def clickhouse_engine(state_directory: Path) -> Iterator[ClickHouseEngine]:
+    """ClickHouse, empty."""
+    engine = ClickHouseEngine(state_directory / "clickhouse")
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_engine(state_directory: Path) -> Iterator[S3Engine]:
+    """An S3 server without buckets."""
+    engine = S3Engine(state_directory / "s3")
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_engine(state_directory: Path) -> Iterator[RedisEngine]:
+    """Redis, empty."""
+    engine = RedisEngine(state_directory / "redis")
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture(scope="session")
+def sandbox(state_directory: Path) -> Iterator[Sandbox]:
+    """The whole stack with the real Prefect server and worker, schedules off; its data is the tests' business."""
+    with Sandbox(state_directory / "stack") as stack:
+        yield stack

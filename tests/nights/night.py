@@ -1,0 +1,295 @@
+"""What the tests of whole flows do to the stack: run flows in processes, kill things in the middle, look at what is left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pyrage
+from flows.backup.clickhouse import merges_stopped
+
+from blocks.errors import ObjectMissing
+from flows import catalogue
+from flows.backup.manifest import Manifest
+from flows.lease import LeaseRecord, lock_key
+from flows.restore import clickhouse as on_clickhouse
+from flows.restore import postgres as on_postgres
+from shared.engines.process import wait_until
+from shared.sandbox import langfuse_clickhouse, langfuse_postgres, litellm_schema
+from shared.sandbox.blocks import stack_from
+from shared.sandbox.stack import ROOT, Sandbox
+
+CLICKHOUSE_DATABASE = "langfuse"
+SPEND_LOGS = 60_000
+TRACES = 60_000
+
+_FLOWS = {
+    "backup": "from flows.backup.flow import BackupRequest as R, backup as f",
+    "drill": "from flows.drill.flow import DrillRequest as R, drill as f",
+    "restore": "from flows.restore.flow import RestoreRequest as R, restore as f",
+    "prune": "from flows.prune.flow import PruneRequest as R, prune as f",
+}
+
+
+class FlowProcess:
+    """A flow in a process of its own, as a worker starts it, that a test can kill.
+
+    Args:
+        name: backup, drill, restore or prune. request: its parameters. environment: of the sandbox. log: where its output goes.
+    """
+
+    def __init__(self, name: str, request: dict[str, Any], environment: dict[str, str], log: Path) -> None:
+        program = f"import json, sys\n{_FLOWS[name]}\nf(R(**json.loads(sys.argv[1])))"
+        self._log = log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", program, json.dumps(request)],
+                env=environment,
+                cwd=ROOT,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    @property
+    def output(self) -> str:
+        """What it printed and logged."""
+        return self._log.read_text(errors="replace")
+
+    def kill_when(self, condition: Callable[[], bool], what: str) -> None:
+        """SIGKILL it, and it alone, at the moment a condition holds."""
+        wait_until(lambda: condition() or not self.running, timeout=120, what=what)
+        assert self.running, f"the flow ended before {what}:\n{self.output[-3000:]}"
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def wait(self, *, timeout: float = 300) -> int:
+        """Wait for its end; returns the exit status."""
+        return self._process.wait(timeout=timeout)
+
+    def end(self) -> None:
+        """Make sure nothing of it stays."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+@dataclass
+class Written:
+    """What the writers of a test have written so far."""
+
+    rows: int = 0
+
+
+class Night:
+    """The stack of the sandbox, as tests use it."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        self.environment = sandbox.environment() | {"BACKUP_LEASE_SECONDS": "6", "BACKUP_LOCK_WAIT_SECONDS": "120"}
+        self.stack = stack_from(self.environment)
+        self.store = self.stack.store
+        self.admin = self.stack.need_postgres_admin()
+        self.clickhouse = self.stack.need_clickhouse()
+        self.processes: list[FlowProcess] = []
+
+    def load(self) -> None:
+        """Fill both Postgres databases and ClickHouse."""
+        litellm_schema.apply(self.sandbox.postgres.url("litellm"))
+        litellm_schema.load(self.sandbox.postgres.url("litellm"), spend_logs=SPEND_LOGS)
+        langfuse_postgres.apply(self.sandbox.postgres.url("langfuse"))
+        langfuse_postgres.load(self.sandbox.postgres.url("langfuse"))
+        with self.clickhouse.client() as client:
+            langfuse_clickhouse.create(client, CLICKHOUSE_DATABASE)
+            langfuse_clickhouse.load(client, CLICKHOUSE_DATABASE, rows=TRACES)
+
+    def reset(self) -> None:
+        """End what a test left, start what it killed, empty the store."""
+        for process in self.processes:
+            process.end()
+        self.processes.clear()
+        for engine in (self.sandbox.store, self.sandbox.postgres, self.sandbox.clickhouse):
+            if not engine.running:
+                engine.start()
+        for upload in list(self.store.uploads(self.store.root)):
+            self.store.abort(upload)
+        self.store.remove([item.key for item in self.store.list(self.store.root)])
+
+    # --- flows -------------------------------------------------------------------------------------------------------
+
+    def start(self, name: str, request: dict[str, Any] | None = None) -> FlowProcess:
+        """Start a flow in a process of its own."""
+        log = self.sandbox.directory / "tmp" / f"{name}-{len(self.processes)}.log"
+        process = FlowProcess(name, request or {}, self.environment, log)
+        self.processes.append(process)
+        return process
+
+    def run(self, name: str, request: dict[str, Any] | None = None) -> FlowProcess:
+        """Run a flow and insist on its success."""
+        process = self.start(name, request)
+        assert process.wait() == 0, process.output[-5000:]
+        return process
+
+    def refused(self, name: str, request: dict[str, Any] | None = None) -> str:
+        """Run a flow that must fail; returns its output."""
+        process = self.start(name, request)
+        assert process.wait() != 0, process.output[-5000:]
+        return process.output
+
+    @contextlib.contextmanager
+    def running(self, name: str, request: dict[str, Any] | None = None) -> Iterator[FlowProcess]:
+        """Run a flow beside the body, and wait for its end after it."""
+        process = self.start(name, request)
+        try:
+            yield process
+            process.wait()
+        finally:
+            process.end()
+
+    @contextlib.contextmanager
+    def other_settings(self, **variables: str) -> Iterator[None]:
+        """Give the stack other settings for the body: blocks saved anew before it, and again after it."""
+        before = dict(self.environment)
+        self.environment.update(variables)
+        try:
+            self._save_blocks()
+            yield
+        finally:
+            self.environment.clear()
+            self.environment.update(before)
+            self._save_blocks()
+
+    def _save_blocks(self) -> None:
+        command = [sys.executable, "-m", "blocks"]
+        subprocess.run(command, env=self.environment, cwd=ROOT, check=True, capture_output=True, timeout=120)
+
+    @staticmethod
+    def new_identity() -> str:
+        """A fresh age secret key."""
+        return str(pyrage.x25519.Identity.generate())
+
+    @contextlib.contextmanager
+    def writers(self) -> Iterator[Written]:
+        """Write to both engines during the body, without a pause."""
+        written, stop = Written(), threading.Event()
+        threads = [
+            threading.Thread(target=self._write_postgres, args=(written, stop), name="writer-postgres"),
+            threading.Thread(target=self._write_clickhouse, args=(written, stop), name="writer-clickhouse"),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield written
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+
+    def _write_postgres(self, written: Written, stop: threading.Event) -> None:
+        seed = 1000
+        while not stop.is_set():
+            seed += 1
+            litellm_schema.load(self.sandbox.postgres.url("litellm"), spend_logs=50, seed=seed)
+            written.rows += 50
+
+    def _write_clickhouse(self, written: Written, stop: threading.Event) -> None:
+        seed = 1000
+        with self.clickhouse.client() as client:
+            while not stop.is_set():
+                seed += 1
+                langfuse_clickhouse.write_more(client, CLICKHOUSE_DATABASE, share=0.001, seed=seed)
+                written.rows += 1
+
+    # --- what is there -----------------------------------------------------------------------------------------------
+
+    def sets(self) -> list[str]:
+        """Ids of the committed sets, newest first."""
+        return [entry.id for entry in catalogue.read(self.store, self.stack.keys).entries]
+
+    def newest(self) -> Manifest:
+        """The newest set."""
+        return catalogue.read(self.store, self.stack.keys).need("latest")
+
+    def manifest(self, set_id: str) -> Manifest:
+        """The manifest of one set."""
+        return catalogue.load_manifest(self.store, self.stack.keys, set_id)
+
+    def lease_holder(self) -> str:
+        """Which flow holds the stack's lock, empty when none does."""
+        try:
+            record = LeaseRecord.model_validate_json(self.store.get(lock_key(self.store)))
+        except ObjectMissing:
+            return ""
+        return "" if record.released else record.flow
+
+    def kill_child(self, flow: FlowProcess, name: str) -> bool:
+        """SIGKILL the flow's child processes of a name; returns whether there were any."""
+        found = [child for child in psutil.Process(flow.pid).children(recursive=True) if name in child.name()]
+        for child in found:
+            child.kill()
+        return bool(found)
+
+    def scratch(self) -> list[str]:
+        """What drills have left in their folder."""
+        folder = Path(self.environment["DRILL_DIRECTORY"])
+        return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+    def halves(self) -> list[str]:
+        """Folders of sets that were never committed."""
+        return catalogue.read(self.store, self.stack.keys).halves
+
+    def uploading(self, suffix: str) -> bool:
+        """Whether a multipart upload of a key with this ending is under way."""
+        return any(upload.key.endswith(suffix) for upload in self.store.uploads(self.store.root))
+
+    def objects(self) -> list[str]:
+        """Every key in the stack's part of the store."""
+        return [item.key for item in self.store.list(self.store.root)]
+
+    def databases(self) -> list[str]:
+        """Names of the Postgres databases."""
+        with psycopg.connect(self.sandbox.postgres.url()) as connection:
+            return [str(row[0]) for row in connection.execute("SELECT datname FROM pg_database ORDER BY 1")]
+
+    def clickhouse_databases(self) -> list[str]:
+        """Names of the ClickHouse databases."""
+        return self.clickhouse_query("SELECT name FROM system.databases ORDER BY name")
+
+    def clickhouse_query(self, query: str) -> list[str]:
+        """The first column of a query, as text."""
+        with self.clickhouse.client() as client:
+            return [str(row[0]) for row in client.query(query).result_rows]
+
+    def merges_stopped(self) -> list[str]:
+        """Tables whose merges are stopped."""
+        return merges_stopped(self.clickhouse, [CLICKHOUSE_DATABASE])
+
+    def differences(self, manifest: Manifest) -> list[str]:
+        """The live databases against a manifest."""
+        found: list[str] = []
+        for component in manifest.postgres:
+            found += [str(item) for item in on_postgres.compare(self.admin, component, component.name)]
+        for table_set in manifest.clickhouse:
+            found += [str(item) for item in on_clickhouse.compare(self.clickhouse, table_set, table_set.name)]
+        return found

@@ -1,0 +1,132 @@
+"""Whole backups on the whole stack: by the CLI and a worker, twice at once, and killed at the worst moments."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from shared.engines.process import wait_until
+from shared.sandbox.stack import ROOT
+from tests.nights.night import CLICKHOUSE_DATABASE, Night
+
+
+def test_backup_nightly_started_by_the_cli_completes_and_leaves_its_artifacts(night: Night) -> None:
+    command = [sys.executable, "-m", "prefect", "deployment", "run", "backup/nightly", "--watch"]
+    done = subprocess.run(
+        command, env=night.sandbox.environment(), cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    manifest = night.newest()
+    assert manifest.label == "nightly"
+    assert {c.name for c in manifest.postgres} == {"litellm", "langfuse"}
+    assert [c.name for c in manifest.clickhouse] == [CLICKHOUSE_DATABASE]
+    assert night.merges_stopped() == []
+    catalogue = night.sandbox.artifact(f"catalogue-{night.stack.name}")
+    assert catalogue is not None
+    assert manifest.id in catalogue
+    summary = night.sandbox.artifact(f"backup-{night.stack.name}")
+    assert summary is not None
+    assert "postgres litellm" in summary
+
+
+def test_two_backups_at_once_take_turns_and_both_commit(night: Night) -> None:
+    first = night.start("backup")
+    second = night.start("backup", {"components": ["postgres/langfuse"]})
+    assert first.wait() == 0, first.output
+    assert second.wait() == 0, second.output
+    tokens = [entry.lease_token for entry in map(night.manifest, night.sets())]
+    assert len(set(tokens)) == 2
+
+
+def test_a_backup_that_may_not_wait_is_refused_with_the_name_of_the_holder(night: Night) -> None:
+    with night.running("backup") as first:
+        wait_until(lambda: night.lease_holder() == "backup", timeout=60, what="the first backup holds the lock")
+        night.environment["BACKUP_LOCK_WAIT_SECONDS"] = "0"
+        try:
+            output = night.refused("backup", {"components": ["postgres/langfuse"]})
+        finally:
+            night.environment["BACKUP_LOCK_WAIT_SECONDS"] = "120"
+        assert "the stack's lock is held by backup" in output
+    assert first.wait() == 0
+
+
+def test_a_flow_killed_while_it_dumps_postgres_leaves_no_set_and_the_next_run_succeeds(night: Night) -> None:
+    flow = night.start("backup", {"components": ["postgres"]})
+    flow.kill_when(lambda: night.uploading("litellm.dump.zst.age"), "the dump is being uploaded")
+    assert night.sets() == []
+    night.run("backup", {"components": ["postgres"]})
+    assert len(night.sets()) == 1
+    night.run("prune", {"grace_hours": 0})
+    assert night.halves() == []
+    assert list(night.store.uploads(night.store.root)) == []
+    assert len(night.sets()) == 1
+
+
+def test_a_flow_killed_while_clickhouse_backs_up_leaves_no_set_and_merges_run_after_the_next(night: Night) -> None:
+    flow = night.start("backup", {"components": ["clickhouse"]})
+    flow.kill_when(lambda: bool(night.merges_stopped()), "merges are stopped")
+    assert night.sets() == []
+    night.run("backup", {"components": ["clickhouse"]})
+    assert len(night.sets()) == 1
+    assert night.merges_stopped() == []
+
+
+def test_merges_that_a_killed_backup_left_stopped_run_again_after_a_prune(night: Night) -> None:
+    flow = night.start("backup", {"components": ["clickhouse"]})
+    flow.kill_when(lambda: bool(night.merges_stopped()), "merges are stopped")
+    night.run("prune")
+    assert night.merges_stopped() == []
+
+
+def test_pg_dump_killed_in_the_middle_is_tried_again_and_never_becomes_a_truncated_object(night: Night) -> None:
+    with night.running("backup", {"components": ["postgres"]}) as flow:
+        wait_until(lambda: night.uploading("litellm.dump.zst.age"), timeout=120, what="the dump is being uploaded")
+        assert night.kill_child(flow, "pg_dump")
+    assert "was killed by signal 9" in flow.output
+    assert len(night.sets()) == 1
+    night.run("drill", {"components": ["postgres"]})
+
+
+def test_a_store_killed_in_the_middle_never_shows_a_half_set(night: Night) -> None:
+    with night.running("backup", {"components": ["postgres"]}):
+        wait_until(lambda: night.uploading("litellm.dump.zst.age"), timeout=120, what="the dump is being uploaded")
+        night.sandbox.store.kill()
+        night.sandbox.store.start()
+    for set_id in night.sets():
+        night.run("drill", {"set_id": set_id})
+    night.run("backup", {"components": ["postgres"]})
+    assert night.newest().postgres
+
+
+def test_postgres_killed_in_the_middle_never_shows_a_half_set(night: Night) -> None:
+    with night.running("backup", {"components": ["postgres"]}) as flow:
+        wait_until(lambda: night.uploading("litellm.dump.zst.age"), timeout=120, what="the dump is being uploaded")
+        night.sandbox.postgres.kill()
+        assert night.sets() == [], flow.output
+        night.sandbox.postgres.start()
+    night.run("backup", {"components": ["postgres"]})
+    assert night.differences(night.newest()) == []
+
+
+def test_clickhouse_killed_in_the_middle_never_shows_a_half_set_and_merges_run_again(night: Night) -> None:
+    with night.running("backup", {"components": ["clickhouse"]}) as flow:
+        wait_until(lambda: bool(night.merges_stopped()), timeout=120, what="merges are stopped")
+        night.sandbox.clickhouse.kill()
+        assert night.sets() == [], flow.output
+        night.sandbox.clickhouse.start()
+    night.run("backup", {"components": ["clickhouse"]})
+    assert night.merges_stopped() == []
+    assert night.differences(night.newest()) == []
+
+
+def test_a_failed_backup_removes_its_own_objects_and_says_what_to_do_in_one_line(night: Night) -> None:
+    environment = dict(night.environment)
+    night.environment["POSTGRES_BIN_DIRS"] = ""
+    night.environment["PATH"] = "/nonexistent"
+    try:
+        output = night.refused("backup", {"components": ["postgres/nosuch"]})
+    finally:
+        night.environment.clear()
+        night.environment.update(environment)
+    assert "there is no postgres database 'nosuch' to back up; there are: " in output
+    assert [key for key in night.objects() if "/sets/" in key] == []
