@@ -82,12 +82,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="also connect to every system and say what is wrong")
     parser.add_argument("--dry-run", action="store_true", help="only read the environment; save nothing")
     options = parser.parse_args(arguments)
-    out, err = Console(), Console(stderr=True)
+    out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True, style="red")
     failed = False
     try:
         found = list(documents(Settings.load()))
     except SettingsError as error:
-        err.print(f"[red]{error}", highlight=False)
+        err.print(str(error), markup=False, highlight=False)
         return 1
     if not options.dry_run:
         for kind in TYPES:
@@ -102,10 +102,10 @@ def main(arguments: list[str] | None = None) -> int:
                 block.check()  # type: ignore[attr-defined]  # each of TYPES has it; a test says so
             except StackError as error:
                 failed = True
-                err.print(f"[red]{slug}: {error}", highlight=False)
+                err.print(f"{slug}: {error}", markup=False, highlight=False)
                 continue
             state += ", answers"
-        out.print(f"{slug}: {state}", highlight=False)
+        out.print(f"{slug}: {state}", markup=False, highlight=False)
     return 1 if failed else 0
 
 

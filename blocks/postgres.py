@@ -113,6 +113,7 @@ class PostgresServer(Block):
         try:
             with explained(name, "connect"):
                 given = PATIENT | (settings or {})
+                connection.execute("SET statement_timeout = 0")  # first, so that the next one is not subject to a short one
                 connection.execute(
                     "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS wanted (name, value)"
                     " WHERE lower(name) IN (SELECT lower(s.name) FROM pg_catalog.pg_settings s)",

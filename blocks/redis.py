@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 from redis import Redis
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from blocks.errors import AccessDenied, ServiceError, SettingsError
 
@@ -55,7 +55,9 @@ class RedisServer(Block):
                 client.ping()
                 policy = str(client.info("memory").get("maxmemory_policy", "unknown"))
             except AuthenticationError:
-                raise AccessDenied("redis: the password is wrong; correct REDIS_URL") from None
+                raise AccessDenied("redis: the password is wrong or missing; correct REDIS_URL") from None
+            except NoPermissionError:
+                raise AccessDenied("redis: this user may not run PING or INFO; grant it +ping +info in its ACL") from None
             except RedisError as error:
                 raise ServiceError(
                     f"redis: no answer ({type(error).__name__}); is the service up and REDIS_URL right?"

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 ATTEMPTS = 3
 TASK_RETRIES = ATTEMPTS - 1
-TASK_RETRY_DELAYS = [5, 20]
+TASK_RETRY_DELAYS = [5.0, 20.0]
 """Seconds before the second and the third try of a task."""
 
 

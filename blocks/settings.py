@@ -72,6 +72,13 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
+    @field_validator("minio_endpoint", "clickhouse_store_endpoint")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("expected http(s)://host[:port]")
+        return value
+
     @classmethod
     def load(cls) -> Self:
         """Read the environment.

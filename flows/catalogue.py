@@ -120,6 +120,13 @@ class Catalogue:
             raise RestoreRefused(f"set {entry.id}: {entry.fault}")
         return entry.manifest
 
+    def newest_of(self, database: str) -> Manifest | None:
+        """Return the newest good set that holds a ClickHouse database, full or not."""
+        for entry in self.entries:
+            if entry.good and entry.manifest is not None and any(c.name == database for c in entry.manifest.clickhouse):
+                return entry.manifest
+        return None
+
     def base_of(self, database: str) -> Manifest | None:
         """Return the newest good set that holds a full backup of a ClickHouse database: a difference's base."""
         for entry in self.entries:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
-from blocks.clickhouse import ClickHouseServer
-from blocks.postgres import PostgresServer
-from blocks.redis import RedisServer
 from prefect.blocks.core import Block
 
+from blocks.clickhouse import ClickHouseServer
 from blocks.errors import SettingsError
 from blocks.keys import BackupKeys
 from blocks.object_store import BackupStore
+from blocks.postgres import PostgresServer
+from blocks.redis import RedisServer
 from blocks.settings import Settings
 from flows.lease import Lease, exclusive
 from flows.report import flow_run_id
@@ -97,7 +97,8 @@ class Stack:
 
 def _optional(block: type[B], name: str) -> B | None:
     try:
-        return cast(B, block.load(name, _sync=True))  # prefect types it as a union with a coroutine
+        found: Any = block.load(name, _sync=True)  # type: ignore[call-arg]  # prefect adds _sync to its sync-compatible methods
+        return cast(B, found)
     except ValueError as error:
         if "Unable to find" in str(error):
             return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from blocks.object_store import BackupStore
@@ -10,8 +12,9 @@ from flows.backup.manifest import ClickHouseDatabase, Manifest, PostgresDatabase
 from flows.restore.properties import property_statements
 
 HERE = Path(__file__).parent
-PLACEHOLDER = "@@DATABASE@@"
-"""Stands for the quoted name of the target database in restore.sh."""
+TARGET = ':"target"'
+"""What psql replaces by the quoted name of the target database; it leaves what is inside quotes alone."""
+_FIELD = re.compile(r"@([A-Z_]+)@")
 
 
 def files(manifest: Manifest, store: BackupStore) -> dict[str, str]:
@@ -33,60 +36,113 @@ def files(manifest: Manifest, store: BackupStore) -> dict[str, str]:
     }
     return {
         "RESTORE.md": _fill("RESTORE.md", values | _document(manifest, store, prefix)),
-        "restore.sh": _fill("restore.sh", {k: shlex.quote(v) for k, v in values.items()} | _script(manifest, store)),
+        "restore.sh": _fill("restore.sh", {name: _quoted(value) for name, value in values.items()} | _script(manifest, store)),
     }
 
 
-def _fill(name: str, values: dict[str, str]) -> str:
+def _fill(name: str, values: Mapping[str, str]) -> str:
     text = (HERE / name).read_text(encoding="utf-8")
-    for key, value in values.items():
-        text = text.replace(f"@{key}@", value)
-    return text
+    return _FIELD.sub(lambda field: values[field[1]], text)  # in one pass: values may look like fields
 
 
 def _document(manifest: Manifest, store: BackupStore, prefix: str) -> dict[str, str]:
-    option = f" --endpoint-url {store.endpoint}" if store.endpoint else ""
+    option = f" --endpoint-url {shlex.quote(store.endpoint)}" if store.endpoint else ""
     commands = [
         f"    bash restore.sh {c.kind} {shlex.quote(c.name)} {shlex.quote(_restored(c.name))}" for c in _databases(manifest)
     ]
     by_hand = [
-        f"    createdb -T template0 {shlex.quote(_restored(c.name))}\n"
-        f"    aws{option} s3 cp s3://{store.bucket.bucket_name}/{prefix}{c.object.key} - \\\n"
-        f"      | age -d -i $AGE_KEY | zstd -d | pg_restore --exit-on-error -d {shlex.quote(_restored(c.name))}"
+        f"    createdb -T template0 -- {shlex.quote(_restored(c.name))}\n"
+        f"    aws{option} s3 cp {shlex.quote(f's3://{store.bucket.bucket_name}/{prefix}{c.object.key}')} - \\\n"
+        f'      | age -d -i "$AGE_KEY" | zstd -d | pg_restore --exit-on-error -d {shlex.quote(_conninfo(_restored(c.name)))}'
         for c in manifest.postgres
     ]
+    by_hand += [f"    {statement};" for c in manifest.clickhouse for statement in _clickhouse(c, store, prefix)]
     return {
         "MAJOR": str(max((c.server_major for c in manifest.postgres), default=16)),
         "RECIPIENTS": "\n".join(f"- `{recipient}`" for recipient in manifest.recipients),
         "ENDPOINT_OPTION": option,
         "COMMANDS": "\n".join(commands),
-        "BY_HAND": "\n\n".join(by_hand) or "    (no Postgres database in this set)",
-        "NOT_TAKEN": "; ".join(manifest.not_taken) or "Redis (it starts empty)",
+        "BY_HAND": "\n\n".join(by_hand) or "    (no database in this set)",
+        "NOTES": "\n".join(f"- {' '.join(note.split())}" for note in _notes(manifest)),
     }
 
 
-def _script(manifest: Manifest, store: BackupStore) -> dict[str, str]:
-    databases = [
-        (c.name, c.object.key, p.owner, p.encoding, p.locale_provider, p.collate, p.ctype, p.icu_locale or "-")
-        for c in manifest.postgres
-        for p in (c.properties,)
-    ]
-    cases = [f"{shlex.quote(c.name)}) cat <<'TEXT'\n{_properties(c)}\nTEXT\n;;" for c in manifest.postgres]
-    bases = [(c.name, c.path, f"{store.root}sets/{c.base}/{c.path}" if c.base else "-") for c in manifest.clickhouse]
-    return {
-        "SUMS": "\n".join(f"{item.sha256} {item.key}" for item in manifest.stored_objects()),
-        "POSTGRES": "\n".join("\t".join(row) for row in databases),
-        "PROPERTIES": "\n".join(cases) or "*) ;;",
-        "CLICKHOUSE": "\n".join("\t".join(row) for row in bases),
-    }
-
-
-def _properties(component: PostgresDatabase) -> str:
-    return "\n".join(f"{statement};" for statement in property_statements(component.properties, PLACEHOLDER))
+def _clickhouse(component: ClickHouseDatabase, store: BackupStore, prefix: str) -> Iterator[str]:
+    """Yield the SQL that restores a ClickHouse database, and gives again what RESTORE forgets."""
+    root = f"{store.endpoint or f'https://s3.{store.region}.amazonaws.com'}/{store.bucket.bucket_name}"
+    target = _backticked(_restored(component.name))
+    base = f" SETTINGS base_backup = S3('{root}/{_base(component, store)}', '...', '...')" if component.base else ""
+    yield (
+        f"RESTORE DATABASE {_backticked(component.name)} AS {target} "
+        f"FROM S3('{root}/{prefix}{component.path}', '...', '...'){base}"
+    )
+    for table in component.tables:
+        for command in table.pending_mutations:
+            yield f"ALTER TABLE {target}.{_backticked(table.name)} {command}"
 
 
 def _databases(manifest: Manifest) -> list[PostgresDatabase | ClickHouseDatabase]:
     return [*manifest.postgres, *manifest.clickhouse]
+
+
+def _notes(manifest: Manifest) -> Iterator[str]:
+    for component in manifest.clickhouse:
+        if component.base:
+            yield f"The ClickHouse database {component.name} is a difference to set {component.base}: keep that set too."
+    left_out = [*manifest.not_taken]
+    for database in _databases(manifest):
+        left_out += [f"{database.kind} {database.name}: {what}" for what in database.not_taken]
+    for what in left_out:
+        yield f"Not in this set: {what}."
+    yield "Not in this set: Redis (it starts empty)."
+
+
+def _script(manifest: Manifest, store: BackupStore) -> dict[str, str]:
+    postgres = [
+        (c.name, c.object.key, p.owner, p.encoding, p.locale_provider, p.collate, p.ctype, p.icu_locale or "")
+        for c in manifest.postgres
+        for p in (c.properties,)
+    ]
+    clickhouse = [(c.name, c.path, _base(c, store)) for c in manifest.clickhouse]
+    return {
+        "OBJECTS": _calls((item.sha256, item.key) for item in manifest.stored_objects()),
+        "POSTGRES": _calls(postgres),
+        "CLICKHOUSE": _calls(clickhouse),
+        "PROPERTIES": "\n".join(_case(c) for c in manifest.postgres) or "    *) ;;",
+    }
+
+
+def _calls(rows: Iterable[tuple[str, ...]]) -> str:
+    return "\n".join(f'  "$@" {" ".join(_quoted(cell) for cell in row)}' for row in rows)
+
+
+def _case(component: PostgresDatabase) -> str:
+    sql = "\n".join(f"{statement};" for statement in property_statements(component.properties, TARGET))
+    end = "SQL"
+    while end in sql.splitlines():  # a comment on a database may hold anything, and must not end the text
+        end += "_"
+    return f"    {_quoted(component.name)}) cat <<'{end}'\n{sql}\n{end}\n    ;;"
+
+
+def _base(component: ClickHouseDatabase, store: BackupStore) -> str:
+    return f"{store.root}sets/{component.base}/{component.path}" if component.base else ""
+
+
+def _quoted(text: str) -> str:
+    """Quote for the shell, always: `esac` unquoted would be a word of the language."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _backticked(name: str) -> str:
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
+def _conninfo(name: str) -> str:
+    """Return the name as it is, or as a connection string where libpq would take it for one."""
+    if "=" not in name and not name.startswith(("postgres://", "postgresql://")):
+        return name
+    escaped = name.replace("\\", "\\\\").replace("'", "\\'")
+    return f"dbname='{escaped}'"
 
 
 def _restored(name: str) -> str:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from flows import catalogue
 from flows.backup.sets import new_set, refuse_unknown, wanted
-from flows.backup.tasks import backup_clickhouse, backup_globals, backup_postgres, choose_base
+from flows.backup.tasks import backup_clickhouse, backup_globals, backup_postgres, earlier_backups
 from flows.backup.views import show_catalogue, show_set
 from flows.report import line
 from flows.stack import Stack
@@ -42,8 +42,8 @@ def backup(request: BackupRequest = BackupRequest()) -> str:
     with stack.exclusive("backup") as lease, new_set(stack, lease, label=request.label, protect=request.protect) as backup_set:
         known = catalogue.read(stack.store, stack.keys)
         for database in wanted(request.components, "clickhouse", stack.clickhouse_databases()):
-            base = choose_base(stack, known, database, full=request.full)
-            backup_set.add(backup_clickhouse(stack, backup_set, database, base))  # before Postgres: references never dangle
+            earlier = earlier_backups(stack, known, database, full=request.full)
+            backup_set.add(backup_clickhouse(stack, backup_set, database, earlier))  # before Postgres: no reference dangles
         databases = wanted(request.components, "postgres", stack.postgres_databases())
         for database in databases:
             backup_set.add(backup_postgres(stack, backup_set, database))

@@ -12,7 +12,7 @@ export AWS_DEFAULT_REGION=${AWS_DEFAULT_REGION:-@REGION@}
 usage() {
   cat <<TEXT
 restore.sh list                           what is in the set
-restore.sh verify                         compare the SHA-256 of every stored object
+restore.sh verify                         compare the SHA-256 of every object (ClickHouse's own files: by restoring them)
 restore.sh globals                        print the roles and grants as SQL, to look at and feed to psql
 restore.sh postgres DATABASE TARGET       restore DATABASE into the new database TARGET
 restore.sh clickhouse DATABASE TARGET     restore DATABASE into the new ClickHouse database TARGET
@@ -22,6 +22,7 @@ From the environment:
   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY       the store's keys
   PGHOST, PGPORT, PGUSER, PGPASSWORD             a Postgres superuser
   CLICKHOUSE_URL, CLICKHOUSE_USER, CLICKHOUSE_PASSWORD
+  CLICKHOUSE_STORE_ENDPOINT                      the store's URL as ClickHouse reaches it, where it is another
   BACKUP_BUCKET, BACKUP_SET_PREFIX, BACKUP_ENDPOINT   only where the set has moved
 TEXT
 }
@@ -29,28 +30,27 @@ TEXT
 fail() { echo "restore.sh: $*" >&2; exit 1; }
 need() { command -v "$1" >/dev/null || fail "$1 is not installed; $2"; }
 
-# SHA-256 and key of every object
-sums() { cat <<'TEXT'
-@SUMS@
-TEXT
+# --- what is in the set; each function calls the command it is given once for each line -------------------------------
+
+objects() { :  # SHA-256, key
+@OBJECTS@
 }
 
-# database, key, owner, encoding, locale provider, collate, ctype, ICU locale ("-" where there is none)
-postgres_databases() { cat <<'TEXT'
+postgres_databases() { :  # name, key, owner, encoding, locale provider, collate, ctype, ICU or builtin locale
 @POSTGRES@
-TEXT
 }
 
-# SQL that sets what belongs to a database but is not in its dump; DATABASE stands for its quoted name
-properties() { case "$1" in
-@PROPERTIES@
-esac }
-
-# database, folder, the base set's folder ("-" for a full backup)
-clickhouse_databases() { cat <<'TEXT'
+clickhouse_databases() { :  # name, folder, the base's folder where it is a difference to another set
 @CLICKHOUSE@
-TEXT
 }
+
+properties() {  # prints the SQL for what belongs to a database but is not in its dump; psql puts in the name of the target
+  case "$1" in
+@PROPERTIES@
+  esac
+}
+
+# --- reading objects --------------------------------------------------------------------------------------------------
 
 fetch() {  # prints an object: the local copy, else from the store
   if [ -f "$1" ]; then cat -- "$1"; else
@@ -59,80 +59,102 @@ fetch() {  # prints an object: the local copy, else from the store
   fi
 }
 
-check() {  # compares an object's hash before anything is fed to an engine
+check() {  # compares an object's hash
   local found
   found=$(fetch "$2" | sha256sum | cut -d' ' -f1)
   [ "$found" = "$1" ] || fail "$2 is damaged: SHA-256 $found, expected $1; use another set"
   echo "ok $2"
 }
 
-verify() { sums | while read -r sum key; do check "$sum" "$key"; done; }
-
-verify_one() {
-  local sum
-  sum=$(sums | awk -v key="$1" '$2 == key {print $1}')
-  [ -n "$sum" ] || fail "no object $1 in this set"
-  check "$sum" "$1" >&2
+check_wanted() {
+  if [ "$2" = "$WANTED" ]; then
+    check "$1" "$2" >&2
+    KNOWN=yes
+  fi
 }
 
-open_object() {  # prints an object decrypted and decompressed
+open_object() {  # prints an object decrypted and decompressed, its hash compared before anything is fed to an engine
   need age "https://age-encryption.org"
   need zstd "https://facebook.github.io/zstd"
   [ -r "${AGE_KEY:-}" ] || fail "AGE_KEY must name the file with the age secret key"
+  WANTED=$1 KNOWN=
+  objects check_wanted
+  [ -n "$KNOWN" ] || fail "no object $1 in this set"
   fetch "$1" | age --decrypt --identity "$AGE_KEY" | zstd --decompress --quiet --stdout
 }
 
-restore_postgres() {
-  local database=$1 target=$2 name key owner encoding provider collate ctype icu
-  need pg_restore "install the PostgreSQL client of the server's major version"
-  while IFS=$'\t' read -r name key owner encoding provider collate ctype icu; do
-    [ "$name" = "$database" ] || continue
-    verify_one "$key"
-    local options=(--template=template0 --owner="$owner" --encoding="$encoding" --lc-collate="$collate" --lc-ctype="$ctype")
-    [ "$provider" = libc ] || options+=(--locale-provider="$provider")
-    [ "$icu" = - ] || options+=(--icu-locale="$icu")
-    createdb "${options[@]}" -- "$target"
-    open_object "$key" | pg_restore --exit-on-error --dbname="$target"
-    local quoted='"'${target//\"/\"\"}'"' sql
-    sql=$(properties "$database")
-    printf '%s\n' "${sql//@@DATABASE@@/$quoted}" | psql --quiet --set=ON_ERROR_STOP=1 --dbname=postgres
-    echo "restored $database into $target"
-    return
-  done < <(postgres_databases)
-  fail "no Postgres database $database in this set; see: restore.sh list"
+# --- Postgres ---------------------------------------------------------------------------------------------------------
+
+conninfo() {  # a database name that libpq does not take for anything else
+  local name=${1//\\/\\\\}
+  printf "dbname='%s'" "${name//\'/\\\'}"
 }
 
-backtick() { printf '`%s`' "${1//\`/\\\`}"; }
+restore_postgres() {
+  local name=$1 key=$2 owner=$3 encoding=$4 provider=$5 collate=$6 ctype=$7 locale=$8
+  if [ "$name" != "$DATABASE" ]; then return; fi
+  need pg_restore "install the PostgreSQL client of the server's major version"
+  local options=(--template=template0 --owner="$owner" --encoding="$encoding" --lc-collate="$collate" --lc-ctype="$ctype")
+  case "$provider" in
+    icu) options+=(--locale-provider=icu --icu-locale="$locale") ;;
+    builtin) options+=(--locale-provider=builtin --builtin-locale="$locale") ;;
+  esac
+  createdb "${options[@]}" -- "$TARGET"
+  open_object "$key" | pg_restore --exit-on-error --dbname="$(conninfo "$TARGET")"
+  properties "$name" | psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --set=target="$TARGET" --dbname=postgres
+  echo "restored $name into $TARGET"
+  DONE=yes
+}
+
+# --- ClickHouse -------------------------------------------------------------------------------------------------------
+
+literal() {
+  local text=${1//\\/\\\\}
+  printf "'%s'" "${text//\'/\\\'}"
+}
+
+backtick() {
+  local name=${1//\\/\\\\}
+  printf '`%s`' "${name//\`/\\\`}"
+}
+
+s3() { printf 'S3(%s, %s, %s)' "$(literal "$1")" "$(literal "$AWS_ACCESS_KEY_ID")" "$(literal "$AWS_SECRET_ACCESS_KEY")"; }
 
 restore_clickhouse() {
-  local database=$1 target=$2 name folder base keys settings=""
+  local name=$1 folder=$2 base=$3 root settings=""
+  if [ "$name" != "$DATABASE" ]; then return; fi
   need curl "it speaks to ClickHouse over HTTP"
-  while IFS=$'\t' read -r name folder base; do
-    [ "$name" = "$database" ] || continue
-    keys="'${AWS_ACCESS_KEY_ID:?}', '${AWS_SECRET_ACCESS_KEY:?}'"
-    local root="${ENDPOINT:-https://s3.$AWS_DEFAULT_REGION.amazonaws.com}/$BUCKET"
-    [ "$base" = - ] || settings=" SETTINGS base_backup = S3('$root/$base', $keys)"
-    printf 'RESTORE DATABASE %s AS %s FROM S3(%s, %s)%s' "$(backtick "$database")" "$(backtick "$target")" \
-      "'$root/$PREFIX$folder'" "$keys" "$settings" |
-      curl --fail-with-body --silent --show-error --data-binary @- "${CLICKHOUSE_URL:?}/" \
-        --header @<(printf 'X-ClickHouse-User: %s\nX-ClickHouse-Key: %s\n' "${CLICKHOUSE_USER:-default}" "${CLICKHOUSE_PASSWORD:-}")
-    echo "restored $database into $target"
-    return
-  done < <(clickhouse_databases)
-  fail "no ClickHouse database $database in this set; see: restore.sh list"
+  : "${AWS_ACCESS_KEY_ID:?}" "${AWS_SECRET_ACCESS_KEY:?}" "${CLICKHOUSE_URL:?}"
+  root="${CLICKHOUSE_STORE_ENDPOINT:-${ENDPOINT:-https://s3.$AWS_DEFAULT_REGION.amazonaws.com}}/$BUCKET"
+  [ -z "$base" ] || settings=" SETTINGS base_backup = $(s3 "$root/$base")"
+  printf 'RESTORE DATABASE %s AS %s FROM %s%s' \
+    "$(backtick "$name")" "$(backtick "$TARGET")" "$(s3 "$root/$PREFIX$folder")" "$settings" |
+    curl --fail-with-body --silent --show-error --data-binary @- "$CLICKHOUSE_URL/" \
+      --header @<(printf 'X-ClickHouse-User: %s\nX-ClickHouse-Key: %s\n' "${CLICKHOUSE_USER:-default}" "${CLICKHOUSE_PASSWORD:-}")
+  echo "restored $name into $TARGET"
+  DONE=yes
 }
 
-list() {
-  echo "set $SET_ID"
-  postgres_databases | while IFS=$'\t' read -r name _; do echo "postgres $name"; done
-  clickhouse_databases | while IFS=$'\t' read -r name _ base; do echo "clickhouse $name${base:+ (base: $base)}"; done
-}
+# --- the commands -----------------------------------------------------------------------------------------------------
+
+show_postgres() { echo "postgres $1"; }
+show_clickhouse() { echo "clickhouse $1${3:+ (a difference to $3)}"; }
 
 case "${1:-}:$#" in
-  list:1) list ;;
-  verify:1) verify ;;
-  globals:1) verify_one postgres/globals.sql.zst.age; open_object postgres/globals.sql.zst.age ;;
-  postgres:3) restore_postgres "$2" "$3" ;;
-  clickhouse:3) restore_clickhouse "$2" "$3" ;;
-  *) usage; exit 2 ;;
+  list:1)
+    echo "set $SET_ID"
+    postgres_databases show_postgres
+    clickhouse_databases show_clickhouse
+    ;;
+  verify:1) objects check ;;
+  globals:1) open_object postgres/globals.sql.zst.age ;;
+  postgres:3 | clickhouse:3)
+    DATABASE=$2 TARGET=$3 DONE=
+    "$1_databases" "restore_$1"
+    [ -n "$DONE" ] || fail "no $1 database $DATABASE in this set; see: restore.sh list"
+    ;;
+  *)
+    usage
+    exit 2
+    ;;
 esac

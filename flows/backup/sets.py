@@ -17,7 +17,7 @@ from functools import partial
 from blocks.errors import BackupFailed, ConditionFailed, IntegrityError, SettingsError, StackError, StoreError
 from blocks.retry import retrying
 from flows.backup import escape
-from flows.backup.manifest import Component, KeyFingerprints, Manifest, Signature, StoredObject
+from flows.backup.manifest import Component, KeyFingerprints, Manifest, PostgresGlobals, Signature, StoredObject
 from flows.catalogue import manifest_key, set_prefix
 from flows.lease import Lease, utc_now
 from flows.report import flow_run_id, line
@@ -53,6 +53,9 @@ class BackupSet:
     def add(self, *components: Component) -> None:
         """Take components into the set."""
         self.components.extend(components)
+        for component in components:
+            if not isinstance(component, PostgresGlobals):
+                self.not_taken += [f"{component.kind} {component.name}: {what}" for what in component.not_taken]
 
     def leave_out(self, what: str) -> None:
         """Record something a reader might expect in the set and will not find."""

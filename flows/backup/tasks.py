@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 from prefect import task
@@ -9,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from blocks.retry import TASK_RETRIES, TASK_RETRY_DELAYS, retry_task
 from flows.backup.clickhouse import BaseBackup, backup_database
-from flows.backup.manifest import ClickHouseDatabase, PostgresDatabase, PostgresGlobals
+from flows.backup.manifest import ClickHouseDatabase, Manifest, PostgresDatabase, PostgresGlobals
 from flows.backup.postgres import dump_database, dump_globals
 from flows.backup.sets import BackupSet
 from flows.catalogue import Catalogue, set_prefix
@@ -29,15 +30,16 @@ DEADLINE = timedelta(hours=12).total_seconds()
     timeout_seconds=DEADLINE,
     cache_policy=NO_CACHE,
 )
-def backup_clickhouse(stack: Stack, backup_set: BackupSet, database: str, base: BaseBackup | None) -> ClickHouseDatabase:
-    """Take one ClickHouse database into the set, as a difference to `base` where there is one."""
+def backup_clickhouse(stack: Stack, backup_set: BackupSet, database: str, earlier: Earlier) -> ClickHouseDatabase:
+    """Take one ClickHouse database into the set, as a difference to the earlier full one where there is one."""
     return backup_database(
         stack.need_clickhouse(),
         database,
         stack.store,
         backup_set.prefix,
         backup_set.id,
-        base=base,
+        base=earlier.base,
+        known=earlier.newest,
         deadline=stack.settings.backup_deadline_minutes * 60,
         progress=line,
     )
@@ -70,15 +72,33 @@ def backup_globals(stack: Stack, backup_set: BackupSet) -> PostgresGlobals:
     return dump_globals(stack.need_postgres(), stack.store, backup_set.prefix, stack.keys)
 
 
-def choose_base(stack: Stack, catalogue: Catalogue, database: str, *, full: bool) -> BaseBackup | None:
-    """Choose what a ClickHouse backup is a difference to: always the last full one, so that there are no chains.
+@dataclass(frozen=True)
+class Earlier:
+    """The earlier backups of a ClickHouse database that a new one builds on.
+
+    Attributes:
+        base: the last full one, which the new one is a difference to; None when it is time for a full one.
+        newest: the newest one: parts whose content it recorded are not read again.
+    """
+
+    base: BaseBackup | None
+    newest: BaseBackup | None
+
+
+def earlier_backups(stack: Stack, catalogue: Catalogue, database: str, *, full: bool) -> Earlier:
+    """Choose what a ClickHouse backup builds on. A difference is always to the last full one, so there are no chains.
 
     Args:
         catalogue: the sets there are. full: somebody asked for a full backup.
-    Returns: None when it is time for a full one.
     """
-    manifest = None if full else catalogue.base_of(database)
-    if manifest is None or utc_now() - manifest.created_at > timedelta(days=stack.settings.backup_full_every_days):
+    last_full = None if full else catalogue.base_of(database)
+    if last_full is not None and utc_now() - last_full.created_at > timedelta(days=stack.settings.backup_full_every_days):
+        last_full = None
+    return Earlier(_part(stack, last_full, database), _part(stack, catalogue.newest_of(database), database))
+
+
+def _part(stack: Stack, manifest: Manifest | None, database: str) -> BaseBackup | None:
+    if manifest is None:
         return None
     component = next(c for c in manifest.clickhouse if c.name == database)
     return BaseBackup(set_id=manifest.id, prefix=set_prefix(stack.store, manifest.id), component=component)

@@ -13,12 +13,15 @@ from blocks.retry import TASK_RETRIES, TASK_RETRY_DELAYS, retry_task
 from flows import catalogue
 from flows.backup.manifest import ClickHouseDatabase, Manifest, PostgresDatabase
 from flows.catalogue import DrillRecord, set_prefix
+from flows.compare.clickhouse import compare_database as compare_clickhouse
 from flows.compare.differences import Difference
+from flows.compare.postgres import compare_database as compare_postgres
 from flows.drill.scratch import Scratch
 from flows.report import Summary, line, timed
 from flows.restore import clickhouse as restore_clickhouse
 from flows.restore import postgres as restore_postgres
 from flows.restore.choose import base_of, side_name
+from flows.restore.postgres_roles import create_missing_roles
 from flows.stack import Stack
 
 DEADLINE = 12 * 3600.0
@@ -59,15 +62,17 @@ def prove_postgres(stack: Stack, scratch: Scratch, manifest: Manifest, component
     def restore() -> None:
         restore_postgres.drop_database(server, target)
         if scratch.own and manifest.globals is not None:
-            restore_postgres.create_missing_roles(server, manifest.globals, stack.store, prefix, stack.keys)
-        restore_postgres.restore_database(server, component, stack.store, prefix, stack.keys, target)
+            create_missing_roles(server, manifest.globals, stack.store, prefix, stack.keys)
+        restore_postgres.restore_database(
+            server, component, stack.store, prefix, stack.keys, target, elsewhere=scratch.own, analyze=False
+        )
 
     try:
         return _prove(
             f"postgres {component.name}",
             component.object.plain_bytes,
             restore,
-            lambda: restore_postgres.compare(server, component, target),
+            lambda: compare_postgres(server, component, target, elsewhere=scratch.own, progress=line),
         )
     finally:
         restore_postgres.drop_database(server, target)
@@ -99,7 +104,7 @@ def prove_clickhouse(stack: Stack, scratch: Scratch, manifest: Manifest, compone
             f"clickhouse {component.name}",
             component.plain_bytes,
             restore,
-            lambda: restore_clickhouse.compare(server, component, target),
+            lambda: compare_clickhouse(server, component, target),
         )
     finally:
         restore_clickhouse.drop_database(server, target)

@@ -31,12 +31,16 @@ def find(store: BackupStore, catalogue: Catalogue, now: datetime, grace: timedel
     Args:
         store: where. catalogue: as just read. now: the store's time. grace: what is younger is left alone.
     """
-    halves, young = [], []
+    begun = list(store.uploads(store.root))
+    halves: list[str] = []
+    young: list[str] = []
     for set_id in catalogue.halves:
-        touched = _last_touched(item.modified for item in store.list(set_prefix(store, set_id)))
+        prefix = set_prefix(store, set_id)
+        touched = _last_touched(
+            [*(item.modified for item in store.list(prefix)), *(u.begun for u in begun if u.key.startswith(prefix))]
+        )
         (halves if touched is None or now - touched >= grace else young).append(set_id)
-    uploads = [upload for upload in store.uploads(store.root) if now - upload.begun >= grace]
-    return Leftovers(halves=halves, young=young, uploads=uploads)
+    return Leftovers(halves=halves, young=young, uploads=[upload for upload in begun if now - upload.begun >= grace])
 
 
 def _last_touched(times: Iterable[datetime]) -> datetime | None:

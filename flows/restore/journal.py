@@ -19,13 +19,33 @@ OPEN: tuple[Phase, ...] = ("staging", "swapping", "undoing")
 """Phases in which a process that died has left something to settle."""
 
 
+class TableSwap(BaseModel):
+    """One table or view of a ClickHouse database. Exchanging twice would undo it, so both sides are known beforehand.
+
+    Attributes:
+        name: of the table. how: exchange it, refill the hidden table of a materialised view, or define a view anew.
+        live, staged: identities of both tables before the swap; live is empty where there was none.
+        previous: the live view's definition before the swap; empty where there was none.
+        rows: of the live table before the swap. restored: of the restored one. done: has been swapped.
+    """
+
+    name: str
+    how: Literal["exchange", "refill", "define"]
+    live: str = ""
+    staged: str = ""
+    previous: str = ""
+    rows: int = 0
+    restored: int = 0
+    done: bool = False
+
+
 class Step(BaseModel):
     """One database of a restore.
 
     Attributes:
         kind, live: what is restored. staged: name beside it. kept: where the previous one goes.
         swapped: the live name now is the restored data. existed: there was a live database before.
-        exchanged: ClickHouse tables exchanged so far, by name.
+        tables: ClickHouse tables and views in the order they are swapped, each with what tells it from its counterpart.
     """
 
     kind: Literal["postgres", "clickhouse"]
@@ -34,7 +54,7 @@ class Step(BaseModel):
     kept: str
     swapped: bool = False
     existed: bool = True
-    exchanged: list[str] = Field(default_factory=list)
+    tables: list[TableSwap] = Field(default_factory=list)
 
 
 class RestoreJournal(BaseModel):

@@ -11,6 +11,7 @@ from flows.catalogue import size
 from flows.lease import utc_now
 from flows.restore import clickhouse as on_clickhouse
 from flows.restore import postgres as on_postgres
+from flows.restore import postgres_roles
 from flows.restore.choose import Parts, side_name
 from flows.restore.journal import Step
 from flows.stack import Stack
@@ -103,9 +104,9 @@ def _postgres(stack: Stack, component: PostgresDatabase, restore_id: str) -> Pla
     return PlannedStep(
         step=_step("postgres", component.name, restore_id, existed=existed),
         component=component,
-        empty=not existed or on_postgres.is_empty(server, component.name),
-        live_bytes=on_postgres.database_bytes(server, component.name) if existed else 0,
-        missing_roles=on_postgres.missing_roles(server, component),
+        empty=on_postgres.is_empty(server, component.name),
+        live_bytes=on_postgres.database_bytes(server, component.name),
+        missing_roles=postgres_roles.missing_roles(server, component),
     )
 
 

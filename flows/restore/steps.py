@@ -13,10 +13,13 @@ from blocks.retry import TASK_RETRIES, TASK_RETRY_DELAYS, retry_task
 from flows.backup.manifest import Manifest, PostgresDatabase
 from flows.backup.stream import verify_stored
 from flows.catalogue import set_prefix
+from flows.compare.clickhouse import compare_database as compare_clickhouse
+from flows.compare.postgres import compare_database as compare_postgres
 from flows.lease import utc_now
 from flows.report import line, timed
 from flows.restore import clickhouse as on_clickhouse
 from flows.restore import postgres as on_postgres
+from flows.restore import postgres_roles, postgres_swap
 from flows.restore.choose import Parts, base_of
 from flows.restore.journal import RestoreJournal, Step, save
 from flows.restore.plan import LANGFUSE, PlannedStep, RestorePlan
@@ -78,15 +81,15 @@ def stage(stack: Stack, manifest: Manifest, planned: PlannedStep) -> None:
             server = stack.need_postgres_admin()
             on_postgres.drop_database(server, step.staged)
             if manifest.globals is not None:
-                on_postgres.create_missing_roles(server, manifest.globals, stack.store, prefix, stack.keys)
-            on_postgres.restore_database(server, component, stack.store, prefix, stack.keys, step.staged)
-            differences = on_postgres.compare(server, component, step.staged)
+                postgres_roles.create_missing_roles(server, manifest.globals, stack.store, prefix, stack.keys)
+            on_postgres.restore_database(server, component, stack.store, prefix, stack.keys, step.staged, verified=True)
+            differences = compare_postgres(server, component, step.staged)
         else:
             clickhouse = stack.need_clickhouse()
             on_clickhouse.drop_database(clickhouse, step.staged)
             base = base_of(stack, component)
             on_clickhouse.restore_database(clickhouse, component, stack.store, prefix, base, step.staged)
-            differences = on_clickhouse.compare(clickhouse, component, step.staged)
+            differences = compare_clickhouse(clickhouse, component, step.staged)
     if differences:
         raise RestoreFailed(f"{planned.name}: the restored copy differs: {differences[0]}; nothing was swapped")
     line(f"{planned.name}: restored into {step.staged} and equal to the manifest, {watch.seconds:.1f} s")
@@ -105,7 +108,7 @@ def swap_all(stack: Stack, manifest: Manifest, journal: RestoreJournal) -> None:
 def swap(stack: Stack, manifest: Manifest, journal: RestoreJournal, step: Step) -> None:
     """Swap one staged database in; does nothing where that has happened already."""
     if step.kind == "postgres":
-        on_postgres.swap_databases(stack.need_postgres_admin(), step.live, step.staged, step.kept)
+        postgres_swap.swap_databases(stack.need_postgres_admin(), step.live, step.staged, step.kept, existed=step.existed)
     else:
         component = next(c for c in manifest.clickhouse if c.name == step.live)
         on_clickhouse.swap_databases(stack.need_clickhouse(), component, step, lambda: save(stack.store, journal))

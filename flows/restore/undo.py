@@ -10,6 +10,7 @@ from flows.approval import approve
 from flows.report import line
 from flows.restore import clickhouse as on_clickhouse
 from flows.restore import postgres as on_postgres
+from flows.restore import postgres_swap
 from flows.restore.choose import side_name
 from flows.restore.journal import OPEN, RestoreJournal, Step, load_all, save
 from flows.restore.steps import discard_staged, swap_all
@@ -93,7 +94,7 @@ def forget(stack: Stack, journal: RestoreJournal) -> None:
 def _undo_step(stack: Stack, journal: RestoreJournal, step: Step) -> None:
     if step.kind == "postgres":
         server = stack.need_postgres_admin()
-        on_postgres.undo_swap(server, step.live, step.kept, _undone(journal, step), existed=step.existed)
+        postgres_swap.undo_swap(server, step.live, step.kept, _undone(journal, step), existed=step.existed)
     else:
         undone = _undone(journal, step)
         on_clickhouse.undo_swap(stack.need_clickhouse(), step, undone, lambda: save(stack.store, journal))
@@ -135,7 +136,7 @@ def _describe_undo(stack: Stack, journal: RestoreJournal) -> str:
             lines.append(f"- {step.kind} {step.live}: nothing to undo")
         elif step.kind == "postgres":
             lines.append(
-                f"- {on_postgres.describe_undo(stack.need_postgres_admin(), step.live, step.kept, existed=step.existed)}"
+                f"- {postgres_swap.describe_undo(stack.need_postgres_admin(), step.live, step.kept, existed=step.existed)}"
             )
         else:
             lines.append(f"- {on_clickhouse.describe_undo(stack.need_clickhouse(), step)}")

@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import IO, cast
 
 import psycopg
-from flows.backup.clickhouse import BaseBackup, backup_database
-from flows.backup.postgres import dump_database
+from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 
 from blocks.object_store import BackupStore
+from flows.backup.clickhouse import BaseBackup, backup_database
 from flows.backup.manifest import ClickHouseDatabase, PostgresDatabase
+from flows.backup.postgres import dump_database
 from flows.backup.stream import store_encrypted
 from flows.restore import postgres as on_postgres
 from flows.stack import Stack
@@ -134,7 +135,7 @@ class Bench:
         engine = PostgresEngine(self.sandbox.directory / "bench-postgres", durable=False)
         engine.start()
         try:
-            scratch = self.stack.need_postgres_admin().model_copy(update={"url": _secret(engine.url())})
+            scratch = self.stack.need_postgres_admin().model_copy(update={"url": SecretStr(engine.url())})
             with psycopg.connect(engine.url(), autocommit=True) as connection:
                 for role in ("litellm", "langfuse", "backup", "restore"):
                     connection.execute(f"CREATE ROLE {role}")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from blocks.clickhouse import ClickHouseServer
-
 from blocks.__main__ import documents
+from blocks.clickhouse import ClickHouseServer
 from blocks.keys import BackupKeys
 from blocks.object_store import BackupStore
 from blocks.postgres import PostgresServer

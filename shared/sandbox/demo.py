@@ -1,7 +1,7 @@
 """`make demo`: one night of the stack on real engines, through the real Prefect server and worker.
 
-Backup, more writes, a differential backup, a drill, a disaster, a restore, an undo, a prune. Each step checks what it claims; the report
-says what held. Exit status 0 only when every step did.
+Backup, more writes, a differential backup, a drill, a disaster, a restore, an undo, a prune. Each step checks what it
+claims; the report says what held. Exit status 0 only when every step did.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
+from flows.compare.clickhouse import compare_database as compare_clickhouse
 
 from flows import catalogue
 from flows.backup.manifest import Manifest
 from flows.catalogue import Entry, size
+from flows.compare.postgres import compare_database as compare_postgres
 from flows.restore import clickhouse as on_clickhouse
 from flows.restore import postgres as on_postgres
 from shared.sandbox import langfuse_clickhouse, langfuse_postgres, litellm_schema
@@ -195,11 +197,11 @@ class Demo:
         found: list[str] = []
         for component in manifest.postgres:
             if on_postgres.database_exists(self.admin, component.name):
-                found += [str(d) for d in on_postgres.compare(self.admin, component, component.name)]
+                found += [str(d) for d in compare_postgres(self.admin, component, component.name)]
             else:
                 found.append(f"postgres {component.name}: the database does not exist")
         for table_set in manifest.clickhouse:
-            found += [str(d) for d in on_clickhouse.compare(self.clickhouse, table_set, table_set.name)]
+            found += [str(d) for d in compare_clickhouse(self.clickhouse, table_set, table_set.name)]
         return found
 
     def spend_logs(self) -> int:

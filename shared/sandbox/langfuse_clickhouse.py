@@ -2,23 +2,16 @@
 
 Names and engines are those that Langfuse 3 uses (facts: apps.md 2): ReplacingMergeTree(event_ts, is_deleted) by month for what
 is traced, an AggregatingMergeTree fed by materialised views with `TO`, plain views for analytics. The definitions and
-the rows are written for this sandbox. Rows hold what is hard to copy: NULLs, newlines, quotes, 4-byte unicode, empty and large maps.
+the rows are written for this sandbox; rows hold NULLs, newlines, quotes, 4-byte unicode, NaN and empty maps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Mapping
+
+from blocks.clickhouse_client import ClickHouseClient, identifier
 
 __all__ = ["TRACED", "create", "load", "schema", "write_more"]
-
-
-class Client(Protocol):
-    """What is needed of a clickhouse-connect client."""
-
-    def command(self, cmd: str, *, settings: dict[str, Any] | None = None) -> Any:
-        """Run one statement."""
 
 
 _MODIFIED = """
@@ -146,14 +139,6 @@ _PHRASES = (
 )
 
 
-@dataclass(frozen=True)
-class _Source:
-    """How rows of one table are made from the hash `h` of their number `n`."""
-
-    columns: Sequence[str]
-    values: Sequence[str]
-
-
 _TEXT = "concat(phrases[h % 16 + 1], ' ', phrases[bitShiftRight(h, 4) % 16 + 1], ' ', phrases[bitShiftRight(h, 8) % 16 + 1])"
 _TIME = "at - toIntervalSecond(bitShiftRight(h, 9) % 7776000)"
 _COMMON = {
@@ -171,6 +156,7 @@ _METADATA = (
 )
 
 _SOURCES: Mapping[str, Mapping[str, str]] = {
+    # column: its value, made from a row's number `n` and the hash `h` of it
     "traces": _COMMON
     | {
         "id": "concat('trace-', lower(hex(h)))",
@@ -201,7 +187,7 @@ _SOURCES: Mapping[str, Mapping[str, str]] = {
         "input": _INPUT,
         "output": _OUTPUT,
         "provided_model_name": "['gpt-4o', 'claude-sonnet', 'mistral-small', NULL][bitShiftRight(h, 5) % 4 + 1]",
-        "usage_details": "map('input', h % 4000, 'output', bitShiftRight(h, 12) % 900, 'total', h % 4000 + bitShiftRight(h, 12) % 900)",
+        "usage_details": "map('input', h % 4000, 'output', h % 900, 'total', h % 4000 + h % 900)",
         "cost_details": "map('total', toDecimal64((h % 4000) / 1000000, 12))",
         "total_cost": "if(h % 19 = 0, NULL, toDecimal64((h % 4000) / 1000000, 12))",
         "prompt_version": "if(h % 6 = 0, toUInt16(h % 30), NULL)",
@@ -231,6 +217,7 @@ _SOURCES: Mapping[str, Mapping[str, str]] = {
 
 _SHARES = {"traces": 0.25, "observations": 0.55, "scores": 0.15, "blob_storage_file_log": 0.05}
 _BASE_TIME = "2026-11-01 12:00:00.000"
+_ROWS_AT_ONCE = 500_000
 _FAST_INSERT = {"max_insert_threads": 2, "max_partitions_per_insert_block": 0}
 
 
@@ -240,7 +227,7 @@ def schema(database: str) -> list[str]:
     Args:
         database: which exists and is empty.
     """
-    name = _quote(database)
+    name = identifier(database)
     statements = [f"CREATE TABLE {name}.{table} {definition}" for table, definition in _TABLES.items()]
     for table, time in _HOURLY.items():
         statements.append(
@@ -255,15 +242,15 @@ def schema(database: str) -> list[str]:
     return statements
 
 
-def create(client: Client, database: str) -> None:
+def create(client: ClickHouseClient, database: str) -> None:
     """Make the database, its tables and views, and the row of the schema's version."""
-    client.command(f"CREATE DATABASE IF NOT EXISTS {_quote(database)}")
+    client.command(f"CREATE DATABASE IF NOT EXISTS {identifier(database)}")
     for statement in schema(database):
         client.command(statement)
-    client.command(f"INSERT INTO {_quote(database)}.schema_migrations VALUES (37, 1, 1), (37, 0, 2)")
+    client.command(f"INSERT INTO {identifier(database)}.schema_migrations VALUES (37, 1, 1), (37, 0, 2)")
 
 
-def load(client: Client, database: str, rows: int, seed: int = 1) -> None:
+def load(client: ClickHouseClient, database: str, rows: int, seed: int = 1) -> None:
     """Fill the traced tables and the blob log.
 
     Args:
@@ -272,32 +259,30 @@ def load(client: Client, database: str, rows: int, seed: int = 1) -> None:
     _insert(client, database, rows, seed, offset=0)
 
 
-def write_more(client: Client, database: str, share: float, seed: int = 2) -> int:
-    """Write more rows, as a working day would: some new, some newer versions of rows that are there.
+def write_more(client: ClickHouseClient, database: str, share: float, seed: int = 2) -> int:
+    """Write more rows, as a working day would.
 
     Args:
         share: of the rows that are there, for example 0.01.
     Returns: how many rows.
     """
-    counts = " + ".join(f"(SELECT count() FROM {_quote(database)}.{table})" for table in _SHARES)
-    rows = max(len(_SHARES), int(int(client.command(f"SELECT {counts}")) * share))
-    _insert(client, database, rows, seed, offset=1 << 40)
+    counts = " + ".join(f"(SELECT count() FROM {identifier(database)}.{table})" for table in _SHARES)
+    there = int(client.command(f"SELECT {counts}"))
+    rows = max(len(_SHARES), int(there * share))
+    _insert(client, database, rows, seed, offset=(1 << 40) + there)  # never the same rows twice
     return rows
 
 
-def _insert(client: Client, database: str, rows: int, seed: int, offset: int) -> None:
+def _insert(client: ClickHouseClient, database: str, rows: int, seed: int, offset: int) -> None:
     phrases = ", ".join(f"'{phrase}'" for phrase in _PHRASES)
     projects = ", ".join(f"'{project}'" for project in _PROJECTS)
     for table, share in _SHARES.items():
-        columns = _SOURCES[table]
-        client.command(
-            f"INSERT INTO {_quote(database)}.{table} ({', '.join(columns)}) "
-            f"WITH [{phrases}] AS phrases, [{projects}] AS projects, {seed} AS seed, number AS n, sipHash64(n, seed) AS h, "
-            f"toDateTime64('{_BASE_TIME}', 3, 'UTC') AS at "
-            f"SELECT {', '.join(columns.values())} FROM numbers({offset}, {max(1, int(rows * share))})",
-            settings=dict(_FAST_INSERT),
-        )
-
-
-def _quote(name: str) -> str:
-    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+        columns, wanted = _SOURCES[table], max(1, int(rows * share))
+        for start in range(0, wanted, _ROWS_AT_ONCE):
+            client.command(
+                f"INSERT INTO {identifier(database)}.{table} ({', '.join(columns)}) "
+                f"WITH [{phrases}] AS phrases, [{projects}] AS projects, {seed} AS seed, number AS n, sipHash64(n, seed) AS h, "
+                f"toDateTime64('{_BASE_TIME}', 3, 'UTC') AS at SELECT {', '.join(columns.values())} "
+                f"FROM numbers({offset + start}, {min(_ROWS_AT_ONCE, wanted - start)})",
+                _FAST_INSERT,
+            )

@@ -17,14 +17,14 @@ from typing import Any
 import psutil
 import psycopg
 import pyrage
-from flows.backup.clickhouse import merges_stopped
+from flows.compare.clickhouse import compare_database as compare_clickhouse
 
 from blocks.errors import ObjectMissing
 from flows import catalogue
+from flows.backup.clickhouse import merges_stopped
 from flows.backup.manifest import Manifest
+from flows.compare.postgres import compare_database as compare_postgres
 from flows.lease import LeaseRecord, lock_key
-from flows.restore import clickhouse as on_clickhouse
-from flows.restore import postgres as on_postgres
 from shared.engines.process import wait_until
 from shared.sandbox import langfuse_clickhouse, langfuse_postgres, litellm_schema
 from shared.sandbox.blocks import stack_from
@@ -289,7 +289,7 @@ class Night:
         """The live databases against a manifest."""
         found: list[str] = []
         for component in manifest.postgres:
-            found += [str(item) for item in on_postgres.compare(self.admin, component, component.name)]
+            found += [str(item) for item in compare_postgres(self.admin, component, component.name)]
         for table_set in manifest.clickhouse:
-            found += [str(item) for item in on_clickhouse.compare(self.clickhouse, table_set, table_set.name)]
+            found += [str(item) for item in compare_clickhouse(self.clickhouse, table_set, table_set.name)]
         return found

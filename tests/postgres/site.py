@@ -110,10 +110,8 @@ class Site:
     def databases(self) -> dict[str, bool]:
         """This test's databases, and whether they take connections."""
         with self.connect("postgres") as connection:
-            rows = connection.execute(
-                "SELECT datname, datallowconn FROM pg_database WHERE datname LIKE %s", [f"{self.database}%"]
-            ).fetchall()
-        return {str(name): bool(allowed) for name, allowed in rows if name == self.database or "__" in name}
+            rows = connection.execute("SELECT datname, datallowconn FROM pg_database").fetchall()
+        return {n: allowed for n, allowed in rows if n == self.database or n.startswith(f"{self.database}__")}
 
     def dump(self) -> PostgresDatabase:
         """Back the live database up."""
