@@ -208,7 +208,7 @@ class BackupStore(Block):
         """
         conditions: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
         if if_etag is not None:
-            conditions["IfMatch"] = if_etag
+            conditions["IfMatch"] = if_etag or '""'  # an empty header would be no condition
         try:
             answer = self.client.put_object(Bucket=self.bucket.bucket_name, Key=key, Body=data, **conditions)
         except (ClientError, BotoCoreError) as error:

@@ -43,7 +43,7 @@ def retrying(work: Callable[[], T], *, attempts: int = ATTEMPTS, first_wait: flo
     for attempt in Retrying(
         retry=retry_if_exception(is_transient),
         stop=stop_after_attempt(attempts),
-        wait=wait_exponential_jitter(initial=first_wait, max=max_wait),
+        wait=wait_exponential_jitter(multiplier=first_wait, max=max_wait),
         reraise=True,
     ):
         with attempt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -15,8 +16,11 @@ from blocks.keys import BackupKeys
 from blocks.object_store import BackupStore
 from blocks.retry import retrying
 from flows.backup.manifest import Manifest
+from flows.backup.stream import open_encrypted, verify_stored
 from flows.prune.retention import SetFacts
 
+DEFINITIONS = "postgres/definitions.json.zst.age"
+"""Key, below the set, of the catalogues of its Postgres databases."""
 READERS = 16
 """Manifests read at once: each is small, the time goes into round trips."""
 
@@ -201,6 +205,21 @@ def load_manifest(store: BackupStore, keys: BackupKeys, set_id: str) -> Manifest
     if manifest.id != set_id or manifest.stack != store.stack:
         raise IntegrityError(f"set {set_id}: its manifest is that of {manifest.stack}/{manifest.id}; somebody copied it here")
     return manifest
+
+
+def with_definitions(store: BackupStore, keys: BackupKeys, manifest: Manifest) -> Manifest:
+    """Fill in the catalogues of the Postgres databases, which a stored manifest keeps in an object of their own.
+
+    Raises:
+        SettingsError: there is no age identity here.
+        IntegrityError: the object is not what was backed up, or the identity cannot open it.
+    """
+    if manifest.definitions is None:
+        return manifest
+    prefix = set_prefix(store, manifest.id)
+    verify_stored(store, prefix, manifest.definitions)
+    with open_encrypted(store, prefix, manifest.definitions, keys) as source:
+        return manifest.with_catalogues(json.loads(source.read()))
 
 
 def _entry(store: BackupStore, keys: BackupKeys, set_id: str) -> Entry | None:

@@ -7,12 +7,17 @@ A test that kills an engine starts it again; a test that needs a database makes 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyrage
 import pytest
+from pydantic import SecretStr
 
+from blocks.keys import BackupKeys
+from blocks.object_store import BackupStore, s3_bucket
 from shared.engines.clickhouse import ClickHouseEngine
 from shared.engines.object_store import S3Engine
 from shared.engines.postgres import PostgresEngine
@@ -69,6 +74,36 @@ def s3_engine(state_directory: Path) -> Iterator[S3Engine]:
     engine.start()
     yield engine
     engine.stop()
+
+
+@pytest.fixture(scope="session")
+def bucket(s3_engine: S3Engine) -> str:
+    """The name of a bucket for backups, shared by the session."""
+    s3_engine.create_bucket("backups")
+    return "backups"
+
+
+@pytest.fixture
+def store(s3_engine: S3Engine, bucket: str) -> BackupStore:
+    """A store on the real S3 server, empty: each test has a stack of its own in the bucket."""
+    return BackupStore(
+        bucket=s3_bucket(
+            s3_engine.endpoint_url, s3_engine.access_key, SecretStr(s3_engine.secret_key), bucket, s3_engine.region
+        ),
+        stack=f"test-{secrets.token_hex(6)}",
+    )
+
+
+@pytest.fixture
+def keys() -> BackupKeys:
+    """Fresh keys: age identity and recipient, signing key, the applications' secrets."""
+    identity = pyrage.x25519.Identity.generate()
+    return BackupKeys(
+        recipients=[str(identity.to_public())],
+        identity=SecretStr(str(identity)),
+        signing_key=SecretStr(secrets.token_hex(32)),
+        application_keys={"LITELLM_SALT_KEY": SecretStr("sk-salt"), "ENCRYPTION_KEY": SecretStr("00" * 32)},
+    )
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ defaults, and the signatures of the sets that were there before still hold.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -95,7 +95,8 @@ class PostgresDatabase(Record):
     large_objects: LargeObjects = LargeObjects()
     catalogue: dict[str, str] = Field(
         default_factory=dict,
-        description="Every definition, owner, grant and comment: what it is -> its text, or sha256:<hex> where long",
+        description="Every definition, owner, grant and comment: what it is -> its text, or sha256:<hex> where long. "
+        "Empty in a stored manifest, which keeps them in the object `definitions`: there are thousands",
     )
     started_at: datetime
     finished_at: datetime
@@ -183,12 +184,25 @@ class Manifest(Record):
     components: list[Component]
     fingerprints: KeyFingerprints | None = None
     not_taken: list[str] = Field(default_factory=list, description="What a reader might expect here and will not find")
+    definitions: StoredObject | None = Field(default=None, description="The catalogues of the Postgres databases, by name")
     extras: list[StoredObject] = Field(default_factory=list, description="RESTORE.md, restore.sh")
     signature: Signature | None = None
 
     def signed_bytes(self) -> bytes:
         """Return the canonical JSON that the signature covers."""
         return _canonical(self.model_dump(mode="json", exclude={"signature"}))
+
+    def catalogues(self) -> dict[str, dict[str, str]]:
+        """Return the catalogue of every Postgres database by name."""
+        return {component.name: component.catalogue for component in self.postgres}
+
+    def with_catalogues(self, catalogues: Mapping[str, dict[str, str]]) -> Self:
+        """Return the manifest with other catalogues; those that are not given become empty."""
+        components = [
+            c.model_copy(update={"catalogue": catalogues.get(c.name, {})}) if isinstance(c, PostgresDatabase) else c
+            for c in self.components
+        ]
+        return self.model_copy(update={"components": components})
 
     def to_json(self) -> bytes:
         """Return the document as it is stored."""
@@ -244,6 +258,8 @@ class Manifest(Record):
     def stored_objects(self) -> Iterator[StoredObject]:
         """Yield every object whose hash the manifest records: all but ClickHouse's files, which an index lists."""
         yield from self.extras
+        if self.definitions is not None:
+            yield self.definitions
         for component in self.components:
             yield component.index if isinstance(component, ClickHouseDatabase) else component.object
 

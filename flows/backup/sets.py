@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
+import json
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,7 +20,8 @@ from blocks.errors import BackupFailed, ConditionFailed, IntegrityError, Setting
 from blocks.retry import retrying
 from flows.backup import escape
 from flows.backup.manifest import Component, KeyFingerprints, Manifest, PostgresGlobals, Signature, StoredObject
-from flows.catalogue import manifest_key, set_prefix
+from flows.backup.stream import store_encrypted
+from flows.catalogue import DEFINITIONS, manifest_key, set_prefix
 from flows.lease import Lease, utc_now
 from flows.report import flow_run_id, line
 from flows.stack import Stack, project_version
@@ -85,6 +88,8 @@ class BackupSet:
             fingerprints=KeyFingerprints(wrapped_key=wrapped, values=values),
             not_taken=self.not_taken,
         )
+        definitions = self._store_definitions(draft.catalogues())
+        draft = draft.with_catalogues({}).model_copy(update={"definitions": definitions})
         draft = draft.model_copy(update={"extras": self._store_extras(draft)})
         self._verify(draft)
         public_key, value = self._stack.keys.sign(draft.signed_bytes())
@@ -112,6 +117,14 @@ class BackupSet:
         except ConditionFailed:
             if retrying(lambda: store.get(key)) != data:  # else it was our own write, whose answer got lost
                 raise
+
+    def _store_definitions(self, catalogues: dict[str, dict[str, str]]) -> StoredObject | None:
+        """Store what would make the manifest too large to list thousands of them; encrypted, as function bodies are in it."""
+        if not catalogues:
+            return None
+        data = json.dumps(catalogues, sort_keys=True, ensure_ascii=False).encode()
+        store, keys = self._stack.store, self._stack.keys
+        return retrying(lambda: store_encrypted(store, self.prefix, DEFINITIONS, io.BytesIO(data), keys))
 
     def _store_extras(self, draft: Manifest) -> list[StoredObject]:
         extras = []

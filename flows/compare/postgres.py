@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from psycopg import IsolationLevel
+from psycopg import Connection, IsolationLevel
+from psycopg.rows import TupleRow
 
 from blocks.postgres import PINNED, PostgresServer, explained
-from flows.backup.manifest import DatabaseProperties, PostgresDatabase, SequenceBounds, TableContent
+from flows.backup.manifest import DatabaseProperties, LargeObjects, PostgresDatabase, SequenceBounds, TableContent
 from flows.compare.differences import Difference, compare_mappings
 from flows.compare.postgres_catalogue import catalogue
 from flows.compare.postgres_content import large_objects, list_tables, sequence_positions, table_contents
@@ -43,44 +44,59 @@ def compare_database(
         ServiceError: the server broke off. AccessDenied: the role may not read something.
     """
     settings = PINNED | {"max_parallel_workers_per_gather": str(parallel_workers)}
-    name = f"postgres {component.name}"
     with ExitStack() as stack, explained(database, "compare"):
-        readers = [stack.enter_context(server.connect(database, settings=settings)) for _ in range(connections)]
-        tables = table_contents(
-            readers,
-            list_tables(readers[0]),
-            checksums=any(table.method == "full" for table in component.tables),
-            progress=progress,
-        )
-        first = readers[0]
-        first.autocommit = False  # large objects are read within a transaction
-        first.isolation_level = IsolationLevel.REPEATABLE_READ
-        first.read_only = True
-        objects = large_objects(first)
-        same_major = first.info.server_version // 10000 == component.server_major
-        differences = [
-            *compare_tables(name, component.tables, tables),
-            *compare_sequences(name, component.sequences, sequence_positions(first)),
-            *compare_catalogues(name, component.catalogue, catalogue(first), same_major=same_major),
-            *compare_extensions(name, component.extensions, extensions(first), elsewhere=elsewhere),
-            *compare_properties(name, component.properties, database_properties(first, database), elsewhere=elsewhere),
+        readers = [
+            stack.enter_context(server.connect(database, settings=settings, autocommit=False)) for _ in range(connections)
         ]
-    if objects != component.large_objects:
-        expected = component.large_objects
-        differences.append(
-            Difference(
-                name,
-                "large objects",
-                f"{expected.count} with checksum {expected.checksum}",
-                f"{objects.count} with checksum {objects.checksum}",
-            )
-        )
-    return differences
+        for reader in readers:
+            reader.isolation_level = IsolationLevel.REPEATABLE_READ
+            reader.read_only = True
+        return find_differences(readers, component, elsewhere=elsewhere, progress=progress)
+
+
+def find_differences(
+    readers: Sequence[Connection[TupleRow]],
+    component: PostgresDatabase,
+    *,
+    elsewhere: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> list[Difference]:
+    """Compare what some connections see with what the manifest says.
+
+    Args:
+        readers: with the settings `blocks.postgres.PINNED`, in transactions. The others are those of `compare_database`.
+    Raises:
+        psycopg.Error: as the server said.
+    """
+    name, first = f"postgres {component.name}", readers[0]
+    checksums = any(table.method == "full" for table in component.tables)
+    tables = table_contents(readers, list_tables(first), checksums=checksums, progress=progress)
+    return [
+        *compare_tables(name, component.tables, tables),
+        *compare_large_objects(name, component.large_objects, large_objects(first)),
+        *compare_sequences(name, component.sequences, sequence_positions(first)),
+        *compare_catalogues(
+            name,
+            component.catalogue,
+            catalogue(first),
+            same_major=first.info.server_version // 10000 == component.server_major,
+        ),
+        *compare_extensions(name, component.extensions, extensions(first), elsewhere=elsewhere),
+        *compare_properties(name, component.properties, database_properties(first, first.info.dbname), elsewhere=elsewhere),
+    ]
 
 
 def compare_tables(name: str, expected: list[TableContent], found: list[TableContent]) -> list[Difference]:
     """Compare the content of tables."""
     return compare_mappings(name, "table", {t.name: _content(t) for t in expected}, {t.name: _content(t) for t in found})
+
+
+def compare_large_objects(name: str, expected: LargeObjects, found: LargeObjects) -> list[Difference]:
+    """Compare the large objects, taken together."""
+    if expected == found:
+        return []
+    shown = [f"{objects.count} with checksum {objects.checksum}" for objects in (expected, found)]
+    return [Difference(name, "large objects", *shown)]
 
 
 def compare_sequences(name: str, expected: list[SequenceBounds], found: dict[str, tuple[int, int]]) -> list[Difference]:

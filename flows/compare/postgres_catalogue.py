@@ -17,22 +17,20 @@ from flows.compare.postgres_definitions import DEFINITIONS, RELATION_KIND
 LONGEST = 200
 """Longer definitions are kept as their hash: the manifest should stay small, and the dump has the text."""
 
-_GRANTEE = """
-  coalesce(CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END, 'nobody')"""
-_PRIVILEGES = """
-  coalesce(string_agg(a.privilege_type || CASE WHEN a.is_grantable THEN ' with grant option' ELSE '' END
-    || ' by ' || quote_ident(pg_get_userbyid(a.grantor)), ', '
-    ORDER BY a.privilege_type, a.grantor::regrole::text), 'nothing')"""
+_GRANTEE = "CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END"
+_PRIVILEGE = """a.privilege_type || CASE WHEN a.is_grantable THEN ' with grant option' ELSE '' END
+    || ' by ' || quote_ident(pg_get_userbyid(a.grantor))"""
 
-# What differs from the privileges that an object has from the start: those initdb or an extension gave it (pg_init_privs),
-# else the built-in ones. A NULL list means exactly those.
+# What was granted or revoked beyond the privileges that an object has from the start: those initdb or an extension gave it
+# (pg_init_privs), else the built-in ones. A NULL list means exactly those.
 _GRANTS = f"""
 WITH objects (catalogue, oid, part, what, acl, standard) AS (
   SELECT 'pg_class'::regclass, c.oid, 0, {RELATION_KIND} || ' ' || c.oid::regclass, c.relacl,
     acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner)
   FROM pg_class c WHERE c.relacl IS NOT NULL AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND c.relpersistence <> 't'
   UNION ALL
-  SELECT 'pg_class'::regclass, c.oid, a.attnum, 'column ' || c.oid::regclass || '.' || quote_ident(a.attname), a.attacl, '{{}}'
+  SELECT 'pg_class'::regclass, c.oid, a.attnum, 'column ' || c.oid::regclass || '.' || quote_ident(a.attname), a.attacl,
+    acldefault('c', c.relowner)
   FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
   WHERE a.attacl IS NOT NULL AND NOT a.attisdropped AND c.relpersistence <> 't'
   UNION ALL
@@ -54,13 +52,18 @@ WITH objects (catalogue, oid, part, what, acl, standard) AS (
   UNION ALL
   SELECT 'pg_foreign_server'::regclass, oid, 0, 'server ' || quote_ident(srvname), srvacl, acldefault('S', srvowner)
   FROM pg_foreign_server WHERE srvacl IS NOT NULL),
+begun AS (
+  SELECT o.what, o.acl, coalesce(i.initprivs, o.standard) AS standard FROM objects o
+  LEFT JOIN pg_init_privs i ON i.classoid = o.catalogue AND i.objoid = o.oid AND i.objsubid = o.part),
 changed AS (
-  SELECT o.what, o.acl FROM objects o
-  LEFT JOIN pg_init_privs i ON i.classoid = o.catalogue AND i.objoid = o.oid AND i.objsubid = o.part
-  WHERE ARRAY(SELECT v::text FROM unnest(o.acl) v ORDER BY 1)
-    <> ARRAY(SELECT v::text FROM unnest(coalesce(i.initprivs, o.standard)) v ORDER BY 1))
-SELECT 'grant on ' || c.what || ' to ' || {_GRANTEE}, {_PRIVILEGES}
-FROM changed c LEFT JOIN LATERAL aclexplode(c.acl) a ON true GROUP BY c.what, a.grantee
+  SELECT b.what, '' AS sign, a.* FROM begun b,
+    LATERAL (SELECT * FROM aclexplode(b.acl) EXCEPT SELECT * FROM aclexplode(b.standard)) a
+  UNION ALL
+  SELECT b.what, 'not ', a.* FROM begun b,
+    LATERAL (SELECT * FROM aclexplode(b.standard) EXCEPT SELECT * FROM aclexplode(b.acl)) a)
+SELECT 'grant on ' || a.what || ' to ' || {_GRANTEE},
+  string_agg(a.sign || {_PRIVILEGE}, ', ' ORDER BY a.sign, a.privilege_type, pg_get_userbyid(a.grantor))
+FROM changed a GROUP BY a.what, a.grantee
 """
 
 _DEFAULT_GRANTS = f"""
@@ -68,7 +71,7 @@ SELECT 'default grant of ' || quote_ident(pg_get_userbyid(d.defaclrole))
     || coalesce(' in schema ' || quote_ident(n.nspname), '') || ' on ' ||
     CASE d.defaclobjtype WHEN 'r' THEN 'tables' WHEN 'S' THEN 'sequences' WHEN 'f' THEN 'functions'
       WHEN 'T' THEN 'types' WHEN 'n' THEN 'schemas' WHEN 'L' THEN 'large objects' ELSE d.defaclobjtype::text END
-    || ' to ' || {_GRANTEE}, {_PRIVILEGES}
+    || ' to ' || coalesce({_GRANTEE}, 'nobody'), coalesce(string_agg({_PRIVILEGE}, ', ' ORDER BY a.privilege_type), 'nothing')
 FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
 LEFT JOIN LATERAL aclexplode(d.defaclacl) a ON true
 GROUP BY d.defaclrole, n.nspname, d.defaclobjtype, a.grantee

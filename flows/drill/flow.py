@@ -7,16 +7,19 @@ from typing import Literal
 from prefect import flow
 from pydantic import BaseModel, Field
 
-from blocks.errors import DrillFailed
+from blocks.errors import DrillFailed, IntegrityError
 from flows import catalogue
+from flows.backup.manifest import Manifest
 from flows.backup.views import show_catalogue
 from flows.catalogue import DrillRecord, drill_key
 from flows.drill.scratch import embedded, on_live_server
-from flows.drill.tasks import Outcome, prove_clickhouse, prove_postgres, show_drill
+from flows.drill.tasks import Outcome, damaged, prove_clickhouse, prove_postgres, show_drill
 from flows.lease import utc_now
 from flows.report import line
-from flows.restore.choose import chosen
+from flows.restore.choose import Parts, chosen
 from flows.stack import Stack
+
+Place = Literal["embedded", "server"]
 
 
 class DrillRequest(BaseModel):
@@ -28,9 +31,21 @@ class DrillRequest(BaseModel):
         description="postgres, clickhouse, or one database such as postgres/litellm; empty: everything. "
         "Only a drill of everything proves the set",
     )
-    scratch: Literal["embedded", "server"] = Field(
+    scratch: Place = Field(
         default="embedded", description="Engines beside the worker, or scratch databases on the live servers"
     )
+
+
+def prove(stack: Stack, manifest: Manifest, parts: Parts, where: Place) -> tuple[list[Outcome], str]:
+    """Restore and compare each component in the scratch place, which is gone afterwards.
+
+    Returns: what was found, and the name of the place.
+    """
+    place = embedded(stack, parts.postgres, parts.clickhouse) if where == "embedded" else on_live_server(stack)
+    with place as scratch:
+        outcomes = [prove_postgres(stack, scratch, manifest, component) for component in parts.postgres]
+        outcomes += [prove_clickhouse(stack, scratch, manifest, component) for component in parts.clickhouse]
+    return outcomes, scratch.name
 
 
 @flow(name="drill", validate_parameters=True, timeout_seconds=12 * 3600)
@@ -48,10 +63,13 @@ def drill(request: DrillRequest = DrillRequest()) -> DrillRecord:
     manifest = catalogue.read(stack.store, stack.keys).need(request.set_id)
     parts = chosen(manifest, request.components)
     line(f"drill of {manifest.id}: {', '.join(parts.names)}")
-    place = embedded(stack, parts.postgres, parts.clickhouse) if request.scratch == "embedded" else on_live_server(stack)
-    with place as scratch:
-        outcomes: list[Outcome] = [prove_postgres(stack, scratch, manifest, component) for component in parts.postgres]
-        outcomes += [prove_clickhouse(stack, scratch, manifest, component) for component in parts.clickhouse]
+    try:
+        manifest = catalogue.with_definitions(stack.store, stack.keys, manifest)
+        parts = chosen(manifest, request.components)
+    except IntegrityError as error:
+        outcomes, place = [damaged("definitions", error)], "nowhere"
+    else:
+        outcomes, place = prove(stack, manifest, parts, request.scratch)
     differences = [str(difference) for outcome in outcomes for difference in outcome.differences]
     record = DrillRecord(
         set_id=manifest.id,
@@ -61,7 +79,7 @@ def drill(request: DrillRequest = DrillRequest()) -> DrillRecord:
         recovery_seconds=round(sum(outcome.restore_seconds for outcome in outcomes)),
         compare_seconds=round(sum(outcome.compare_seconds for outcome in outcomes)),
         components=parts.names,
-        scratch=scratch.name,
+        scratch=place,
         differences=differences[:100],
     )
     stack.store.put(drill_key(stack.store, manifest.id), record.model_dump_json(indent=1).encode())

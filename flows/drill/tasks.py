@@ -13,7 +13,6 @@ from blocks.retry import TASK_RETRIES, TASK_RETRY_DELAYS, retry_task
 from flows import catalogue
 from flows.backup.manifest import ClickHouseDatabase, Manifest, PostgresDatabase
 from flows.catalogue import DrillRecord, set_prefix
-from flows.compare.clickhouse import compare_database as compare_clickhouse
 from flows.compare.differences import Difference
 from flows.compare.postgres import compare_database as compare_postgres
 from flows.drill.scratch import Scratch
@@ -104,7 +103,7 @@ def prove_clickhouse(stack: Stack, scratch: Scratch, manifest: Manifest, compone
             f"clickhouse {component.name}",
             component.plain_bytes,
             restore,
-            lambda: compare_clickhouse(server, component, target),
+            lambda: restore_clickhouse.compare(server, component, target),
         )
     finally:
         restore_clickhouse.drop_database(server, target)
@@ -118,9 +117,14 @@ def _prove(name: str, size: int, restore: Callable[[], None], compare: Callable[
         with timed() as comparing:
             differences = compare()
     except IntegrityError as error:
-        return Outcome(name, size, differences=[Difference(name, "stored objects", "intact", str(error))])
+        return damaged(name, error, size)
     line(f"{name}: {f'{len(differences)} differences' if differences else 'equal'}, compared in {comparing.seconds:.1f} s")
     return Outcome(name, size, restoring.seconds, comparing.seconds, differences)
+
+
+def damaged(name: str, error: IntegrityError, size: int = 0) -> Outcome:
+    """Return the outcome for something whose stored objects are not what was backed up."""
+    return Outcome(name, size, differences=[Difference(name, "stored objects", "intact", str(error))])
 
 
 def show_drill(stack: Stack, record: DrillRecord, outcomes: list[Outcome]) -> None:

@@ -42,5 +42,6 @@ def _keys(stack: Stack, manifest: Manifest, *, accept_other_keys: bool) -> None:
     if differing and not accept_other_keys:
         raise RestoreRefused(
             f"{' and '.join(differing)} here is not the one this set was written with: the applications could not "
-            "decrypt what they stored; set it to the value of that time and run `python -m blocks`, or accept_other_keys if you know why"
+            "decrypt what they stored; set it to the value of that time and run `python -m blocks`, or "
+            "accept_other_keys if you know why"
         )

@@ -31,7 +31,8 @@ class Parts:
     @property
     def names(self) -> list[str]:
         """Name them as `kind/name`."""
-        return [f"{component.kind}/{component.name}" for component in (*self.postgres, *self.clickhouse)]
+        postgres = [f"{component.kind}/{component.name}" for component in self.postgres]
+        return postgres + [f"{component.kind}/{component.name}" for component in self.clickhouse]
 
 
 def chosen(manifest: Manifest, requested: Iterable[str]) -> Parts:
@@ -45,7 +46,7 @@ def chosen(manifest: Manifest, requested: Iterable[str]) -> Parts:
     """
     requested = list(requested)
     refuse_unknown(requested)
-    databases = [*manifest.postgres, *manifest.clickhouse]
+    databases: list[PostgresDatabase | ClickHouseDatabase] = [*manifest.postgres, *manifest.clickhouse]
     names = {f"{component.kind}/{component.name}" for component in databases}
     for item in requested:
         if "/" in item and item not in names:

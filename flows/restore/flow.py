@@ -57,6 +57,7 @@ def restore(request: RestoreRequest = RestoreRequest()) -> RestoreJournal | None
     if request.action != "restore":
         return undoing.run(stack, request.action, request.restore_id, dry_run=request.dry_run, confirm=request.confirm)
     manifest = catalogue.read(stack.store, stack.keys).need(request.set_id)
+    manifest = catalogue.with_definitions(stack.store, stack.keys, manifest)
     parts = chosen(manifest, request.components)
     plan = plan_restore(stack, manifest, parts)
     refuse_unfit(stack, manifest, plan, replace=request.replace, accept_other_keys=request.accept_other_keys)

@@ -26,7 +26,8 @@ class TableSwap(BaseModel):
         name: of the table. how: exchange it, refill the hidden table of a materialised view, or define a view anew.
         live, staged: identities of both tables before the swap; live is empty where there was none.
         previous: the live view's definition before the swap; empty where there was none.
-        rows: of the live table before the swap. restored: of the restored one. done: has been swapped.
+        rows: of the live table before the swap. restored: of the restored one.
+        saved: refill: the rows that the live one had are put aside. done: has been swapped.
     """
 
     name: str
@@ -36,6 +37,7 @@ class TableSwap(BaseModel):
     previous: str = ""
     rows: int = 0
     restored: int = 0
+    saved: bool = False
     done: bool = False
 
 

@@ -13,7 +13,6 @@ from blocks.retry import TASK_RETRIES, TASK_RETRY_DELAYS, retry_task
 from flows.backup.manifest import Manifest, PostgresDatabase
 from flows.backup.stream import verify_stored
 from flows.catalogue import set_prefix
-from flows.compare.clickhouse import compare_database as compare_clickhouse
 from flows.compare.postgres import compare_database as compare_postgres
 from flows.lease import utc_now
 from flows.report import line, timed
@@ -89,7 +88,7 @@ def stage(stack: Stack, manifest: Manifest, planned: PlannedStep) -> None:
             on_clickhouse.drop_database(clickhouse, step.staged)
             base = base_of(stack, component)
             on_clickhouse.restore_database(clickhouse, component, stack.store, prefix, base, step.staged)
-            differences = compare_clickhouse(clickhouse, component, step.staged)
+            differences = on_clickhouse.compare(clickhouse, component, step.staged)
     if differences:
         raise RestoreFailed(f"{planned.name}: the restored copy differs: {differences[0]}; nothing was swapped")
     line(f"{planned.name}: restored into {step.staged} and equal to the manifest, {watch.seconds:.1f} s")

@@ -95,7 +95,7 @@ class ClickHouseEngine:
         self._process.start(self._answers, timeout=timeout)
 
     def stop(self, *, grace: float = 10.0) -> None:
-        """Stop it: queries get 3 s to end, then are killed; everything goes to disk. Killed after `grace` seconds."""
+        """Stop it: queries get 2 s to end, then are killed; everything goes to disk. Killed after `grace` seconds."""
         self._process.stop(grace=grace)
 
     def kill(self) -> None:

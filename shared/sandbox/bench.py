@@ -36,6 +36,8 @@ from shared.sandbox.blocks import stack_from
 from shared.sandbox.stack import ROOT, Sandbox
 
 CLICKHOUSE_DATABASE = "langfuse"
+OURS = "litellm__drill_benchs"
+"""What the drill row restores to: a name that restores give, so that it may be dropped."""
 
 
 @dataclass(frozen=True)
@@ -141,8 +143,8 @@ class Bench:
                     connection.execute(f"CREATE ROLE {role}")
 
             def ours() -> None:
-                on_postgres.drop_database(scratch, "ours")
-                on_postgres.restore_database(scratch, component, self.stack.store, "bench/", self.stack.keys, "ours")
+                on_postgres.drop_database(scratch, OURS)
+                on_postgres.restore_database(scratch, component, self.stack.store, "bench/", self.stack.keys, OURS)
 
             def reference() -> None:
                 with psycopg.connect(engine.url(), autocommit=True) as connection:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
-from flows.compare.clickhouse import compare_database as compare_clickhouse
 
 from flows import catalogue
 from flows.backup.manifest import Manifest
@@ -112,7 +111,7 @@ class Demo:
         if entry.drill is None or not (entry.drill.ok and entry.drill.full):
             raise StepFailed("the newest set is not marked as proven")
         manifest = self.newest()
-        tables = sum(len(c.tables) for c in (*manifest.postgres, *manifest.clickhouse))
+        tables = sum(len(c.tables) for c in manifest.postgres) + sum(len(c.tables) for c in manifest.clickhouse)
         seconds = f"restored in {entry.drill.recovery_seconds} s, compared in {entry.drill.compare_seconds} s"
         return Done(f"{tables} tables equal to the manifest in counts and content; {seconds}", plain_bytes(manifest))
 
@@ -178,7 +177,8 @@ class Demo:
 
     def newest(self) -> Manifest:
         """Return the newest set's manifest."""
-        return catalogue.read(self.stack.store, self.stack.keys).need("latest")
+        manifest = catalogue.read(self.stack.store, self.stack.keys).need("latest")
+        return catalogue.with_definitions(self.stack.store, self.stack.keys, manifest)
 
     def newest_full(self) -> Manifest:
         """Return the newest set that holds a full ClickHouse backup."""
@@ -201,7 +201,7 @@ class Demo:
             else:
                 found.append(f"postgres {component.name}: the database does not exist")
         for table_set in manifest.clickhouse:
-            found += [str(d) for d in compare_clickhouse(self.clickhouse, table_set, table_set.name)]
+            found += [str(d) for d in on_clickhouse.compare(self.clickhouse, table_set, table_set.name)]
         return found
 
     def spend_logs(self) -> int:

@@ -88,7 +88,7 @@ _DERIVED = """
     CONSTRAINT small CHECK i8 <= 100
 """
 
-_ENGINE = """MergeTree PARTITION BY (toYYYYMM(day), level) ORDER BY (id, day) SAMPLE BY id
+_ENGINE = """MergeTree PARTITION BY level ORDER BY (id, day) SAMPLE BY id
 SETTINGS min_bytes_for_wide_part = 0, index_granularity = 128, lightweight_mutation_projection_mode = 'rebuild'"""
 
 

@@ -228,6 +228,13 @@ def test_a_late_failure_breaks_the_answer_unless_the_client_waits_for_the_end(ht
     assert (waited.status_code, waited.headers["X-ClickHouse-Exception-Code"]) == (500, "395")
 
 
+def test_a_query_id_cannot_add_a_header(http: httpx.Client) -> None:
+    answer = http.post("/", content="SELECT 1", params={"query_id": "a\r\nX-Evil: 1\N{SNOWMAN}"})
+    assert answer.text == "1\n"
+    assert "X-Evil" not in answer.headers
+    assert answer.headers["X-ClickHouse-Query-Id"] == "a??X-Evil: 1?"
+
+
 def test_a_session_that_must_exist_and_one_that_ends(http: httpx.Client) -> None:
     params = {"session_id": uuid.uuid4().hex, "session_check": "1"}
     assert http.post("/", content="SELECT 1", params=params).headers["X-ClickHouse-Exception-Code"] == "372"

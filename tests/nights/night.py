@@ -17,7 +17,6 @@ from typing import Any
 import psutil
 import psycopg
 import pyrage
-from flows.compare.clickhouse import compare_database as compare_clickhouse
 
 from blocks.errors import ObjectMissing
 from flows import catalogue
@@ -25,6 +24,7 @@ from flows.backup.clickhouse import merges_stopped
 from flows.backup.manifest import Manifest
 from flows.compare.postgres import compare_database as compare_postgres
 from flows.lease import LeaseRecord, lock_key
+from flows.restore import clickhouse as on_clickhouse
 from shared.engines.process import wait_until
 from shared.sandbox import langfuse_clickhouse, langfuse_postgres, litellm_schema
 from shared.sandbox.blocks import stack_from
@@ -229,7 +229,8 @@ class Night:
 
     def newest(self) -> Manifest:
         """The newest set."""
-        return catalogue.read(self.store, self.stack.keys).need("latest")
+        manifest = catalogue.read(self.store, self.stack.keys).need("latest")
+        return catalogue.with_definitions(self.store, self.stack.keys, manifest)
 
     def manifest(self, set_id: str) -> Manifest:
         """The manifest of one set."""
@@ -279,7 +280,7 @@ class Night:
     def clickhouse_query(self, query: str) -> list[str]:
         """The first column of a query, as text."""
         with self.clickhouse.client() as client:
-            return [str(row[0]) for row in client.query(query).result_rows]
+            return [str(row[0]) for row in client.rows(query)]
 
     def merges_stopped(self) -> list[str]:
         """Tables whose merges are stopped."""
@@ -291,5 +292,5 @@ class Night:
         for component in manifest.postgres:
             found += [str(item) for item in compare_postgres(self.admin, component, component.name)]
         for table_set in manifest.clickhouse:
-            found += [str(item) for item in compare_clickhouse(self.clickhouse, table_set, table_set.name)]
+            found += [str(item) for item in on_clickhouse.compare(self.clickhouse, table_set, table_set.name)]
         return found

@@ -1,16 +1,17 @@
 """A ClickHouse server made of chDB: the ClickHouse 26.9 engine in this process, behind ClickHouse's HTTP interface.
 
-    __main__   one process, one data directory     handler    HTTP: credentials, parameters, answers
-    query      one statement: insert, stream, run  body       a request's body: unchunked, decompressed, in pieces
-    database   connections, sessions, life cycle   statement  verb, format, where data begins
-    watch      clients that go away                errors     codes and HTTP statuses
+    __main__    one process, one data directory    handler     HTTP: answers, errors, connections
+    database    life cycle, sessions, admission    request     credentials, parameters, statement and data
+    connection  what is set for one statement      body        a request's body: unchunked, decompressed, in pieces
+    query       one statement: insert, stream, run statement   verb, format, where data begins
+    watch       clients that go away               errors      codes and HTTP statuses
 
-What it speaks: clickhouse-connect 1.x, the Node client, curl. GET and POST, statement in the URL or the body, `param_x`, multipart
-forms, settings and `database` per request, `session_id` (with timeout, check, close), `query_id`, `default_format`,
+What it speaks: clickhouse-connect 1.x, the Node client, curl. GET and POST, statement in the URL or the body, `param_x`,
+multipart forms, settings and `database` per request, `session_id` (with timeout, check, close), `query_id`, `default_format`,
 `wait_end_of_query`, Content-Encoding gzip, deflate, zstd, lz4 of requests; Summary, Format, Timezone, Query-Id and Exception
 headers; late failures in the marked block of 25.11 with the connection broken. Inserts and results stream.
 
-What is otherwise than on a server, measured with chDB 4.4.0 (engine 26.9.2.1):
+What is otherwise than on a server, or worth knowing, measured with chDB 4.4.0 (engine 26.9.2.1):
 
 Interface
 - One user, no others: CREATE USER, ROLE and ROW POLICY, and `system.users`, are refused (ACCESS_DENIED). No TLS, no native TCP
@@ -21,8 +22,8 @@ Interface
   `system.processes` and `system.query_log` look for `log_comment`, which carries the request's id unless the client sets it.
 - `readonly` within a session is judged by the statement's first word, because a connection never gives it back.
 - A request that waits for a result sends no progress headers: use ASYNC for long BACKUP and RESTORE.
-- CREATE NAMED COLLECTION has IF NOT EXISTS but no OR REPLACE (true of ClickHouse too). Collections survive restarts, in clear
-  text in the data directory; those given to `ClickHouseEngine` are made anew at every start.
+- Named collections survive restarts, in clear text in the data directory, as on a server; those given to `ClickHouseEngine` are
+  made anew at every start. There is CREATE ... IF NOT EXISTS, DROP and ALTER, but no CREATE OR REPLACE.
 - A client that goes away ends its query only with `cancel_http_readonly_queries_on_client_close=1`, as on a server
   (clickhouse-connect sends it).
 
@@ -36,23 +37,27 @@ Storage
 BACKUP and RESTORE
 - BACKUP ... ASYNC outlives the request and its connection. Its status in `system.backups` is lost with the process, whether
   stopped or killed: an unknown id means unknown, never success; `<path>/.backup`, which is written last, decides.
-- A failed or killed backup leaves its objects, `.lock` among them, but no `.backup`. Another BACKUP to that path is then
-  refused while any of it is there (BACKUP_ALREADY_EXISTS), so paths are for one use.
-- KILL QUERY of a BACKUP (by `system.backups.query_id`, or the request's id) takes effect between two files: with
-  `max_backup_bandwidth` it may take as long as the largest file, and the backup may end as BACKUP_CREATED all the same.
-- Stopping the engine gives backups 2.5 s and then leaves them behind half-written.
-- S3 that refuses connections: `backup_restore_s3_retry_attempts` counts, as a parameter of the request and in SETTINGS
-  (4 attempts: 0.4 s); the first failure is S3_ERROR (499). The default of 1000 outlives an S3 server that is away for a
-  while: killed for 2 s in mid-backup, the backup still ended well. With 3 attempts it failed within 7 s.
-- `max_backup_bandwidth` is honoured in both places.
+- A failed or killed backup leaves its objects but no `.backup`. While its `.lock` is there, another BACKUP to that path is
+  refused ("is being written already", BACKUP_ALREADY_EXISTS), so a path is for one use.
+- KILL QUERY of a BACKUP, by the query_id in `system.backups` (in a subquery too) or by the request's: while it retries S3 it
+  is BACKUP_CANCELLED within 2 s; while it copies, the kill takes effect between two files, so with `max_backup_bandwidth` it
+  takes as long as the largest file, and the backup may end as BACKUP_CREATED all the same.
+- Stopping the engine gives backups 2 s and then leaves them behind half-written, without `.backup`.
+- An S3 server that refuses connections: only `backup_restore_s3_retry_attempts` counts (4 attempts: 0.4 s, then S3_ERROR 499),
+  as a parameter of the request or in SETTINGS; `s3_retry_attempts` does nothing for BACKUP. The default of 1000 outlives an
+  S3 server that is away for a while: killed for 2 s in mid-backup, the backup ended well; with 3 attempts it failed after 7 s.
+- An S3 server that accepts connections and never answers (SIGSTOP): the first request times out after 0.5 s, whatever
+  `s3_request_timeout_ms` and `s3_use_adaptive_timeouts` say; the second waits without limit (watched for 420 s) and KILL QUERY
+  does not end it. With `backup_restore_s3_retry_attempts=0` the backup fails after the first. Keep a deadline of your own.
+- `max_backup_bandwidth` is honoured as a parameter and in SETTINGS.
 - A table may be written to during its backup; what is in the backup is the parts there were when it came to that table.
 - RESTORE DATABASE a AS b rewrites views, `TO` targets and dictionary sources to b. A refreshable view refreshes at once after
   it, so its content is the new database's own. Parts get new names.
 - RESTORE does not read columns: one flipped byte in a column file is RESTORED, count() and other columns are right, and
-  reading the column fails with CHECKSUM_DOESNT_MATCH (40) or, if it hit a block's header, CANNOT_READ_ALL_DATA (33), with the
-  path of this server's file in the text. CHECK TABLE finds it as well. A shortened object (S3_OBJECT_CHANGED_DURING_READ, 1009) and a
-  missing one (S3_ERROR, 499) fail the RESTORE, which leaves the empty table behind.
+  reading the column fails with CHECKSUM_DOESNT_MATCH (40) or, if it hit a block's header, CANNOT_READ_ALL_DATA (33). CHECK
+  TABLE finds it as well (and did not hang). A shortened object (S3_OBJECT_CHANGED_DURING_READ, 1009) and a missing one
+  (S3_ERROR, 499) fail the RESTORE, which leaves the empty table behind.
 - JSON, Variant, Dynamic, AggregateFunction, projections, skip indexes, Memory and Log tables, dictionaries and inner tables of
   views come back as they were.
-- An S3 URL needs a bucket name of three characters or more: shorter ones are read as virtual hosted style.
+- A bucket's name needs three characters or more: a shorter one is read as a virtual host.
 """

@@ -15,7 +15,8 @@ import threading
 from pathlib import Path
 
 from shared.engines.clickhouse_http.database import Database
-from shared.engines.clickhouse_http.handler import Account, Server
+from shared.engines.clickhouse_http.handler import Server
+from shared.engines.clickhouse_http.request import Account
 
 # What a stock server logs to tables and the project reads; the rest of its logs would only cost disk.
 _ENGINE_CONFIGURATION = """<clickhouse>
@@ -24,7 +25,7 @@ _ENGINE_CONFIGURATION = """<clickhouse>
     <backup_log><database>system</database><table>backup_log</table></backup_log>
 </clickhouse>
 """
-_PATIENCE_SECONDS = 2.5
+_PATIENCE_SECONDS = 2.0
 
 
 def main(configuration: Path) -> None:

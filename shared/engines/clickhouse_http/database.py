@@ -1,112 +1,46 @@
 """The engine in this process: one data directory, a connection for every request, sessions, queries that can be killed.
 
-A chDB connection is the equivalent of a ClickHouse session: settings, current database and temporary tables live in it,
-and its statements run one after another. Opening one takes 0.2 ms, so each request without a session gets its own, which is
-closed with it: settings cannot leak by construction. Connections run in parallel and release the GIL.
+Opening a connection takes 0.2 ms, so each request without a session gets its own, which is closed with it: settings cannot
+leak by construction. Connections run in parallel and release the GIL.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import cast
 
 import chdb
 
+from shared.engines.clickhouse_http.connection import (
+    Connection,
+    Context,
+    NotRestored,
+    SessionRequest,
+    apply,
+    quote_identifier,
+    restored,
+)
 from shared.engines.clickhouse_http.errors import (
     ABORTED,
     QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING,
     SESSION_IS_LOCKED,
     SESSION_NOT_FOUND,
     TOO_MANY_SIMULTANEOUS_QUERIES,
-    UNKNOWN_SETTING,
     ClickHouseError,
 )
 from shared.engines.clickhouse_http.statement import quote
 
-__all__ = ["Connection", "Context", "Database", "Inserter", "Result", "SessionRequest"]
+__all__ = ["Database"]
 
 _MAX_QUERIES = 100
-_NAME = re.compile(r"[A-Za-z_]\w*")
 # A server reads "selec 1" as a mistake, the command line as an expression. What prepares a query is not logged as one.
 _OPTIONS = "?implicit_select=0&log_queries=0"
-
-
-class Result(Protocol):
-    """What the engine gives for a statement, or for a piece of it."""
-
-    def bytes(self) -> bytes: ...
-    def storage_rows_read(self) -> int: ...
-    def storage_bytes_read(self) -> int: ...
-    def rows_read(self) -> int: ...
-    def rows_written(self) -> int: ...
-    def bytes_written(self) -> int: ...
-
-
-class Stream(Protocol):
-    """Pieces of a result."""
-
-    def __next__(self) -> Result: ...
-    def cancel(self) -> None: ...
-
-
-class Written(Protocol):
-    """What an INSERT did."""
-
-    rows_written: int
-    bytes_written: int
-
-
-class Inserter(Protocol):
-    """An INSERT that waits for data."""
-
-    def append(self, data: bytes, /) -> None: ...
-    def finish(self) -> Written: ...
-    def cancel(self) -> None: ...
-
-
-class Connection(Protocol):
-    """chdb.state.sqlitelike.Connection, which has no types of its own."""
-
-    def query(self, query: str, format: str, params: Mapping[str, str] | None = None) -> Result: ...  # noqa: A002 - chDB's name
-    def send_query(self, query: str, format: str, params: Mapping[str, str] | None = None) -> Stream: ...  # noqa: A002
-    def send_insert(self, query: str, format: str) -> Inserter: ...  # noqa: A002
-    def close(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class SessionRequest:
-    """The session a request wants: its name, how long it may idle (seconds), whether it must exist, whether it ends."""
-
-    name: str
-    timeout: float = 60.0
-    must_exist: bool = False
-    close: bool = False
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a statement runs in.
-
-    Attributes:
-        query_id: unique among those that run.
-        database: current one; None: the session's, or `default`.
-        settings: for this statement only.
-        session: None: no state before or after.
-        stateful: the statement is SET or USE, whose effect must remain in the session.
-    """
-
-    query_id: str
-    database: str | None = None
-    settings: Mapping[str, str] = field(default_factory=dict)
-    session: SessionRequest | None = None
-    stateful: bool = False
 
 
 @dataclass
@@ -147,9 +81,9 @@ class Database:
 
     def define_collection(self, name: str, values: Mapping[str, str]) -> None:
         """Create or replace a named collection. It survives restarts, in clear text in the data directory, as on a server."""
-        pairs = ", ".join(f"{_identifier(key)} = {quote(value)}" for key, value in values.items())
-        self.ask(f"DROP NAMED COLLECTION IF EXISTS {_identifier(name)}")
-        self.ask(f"CREATE NAMED COLLECTION {_identifier(name)} AS {pairs}")
+        pairs = ", ".join(f"{quote_identifier(key)} = {quote(value)}" for key, value in values.items())
+        self.ask(f"DROP NAMED COLLECTION IF EXISTS {quote_identifier(name)}")
+        self.ask(f"CREATE NAMED COLLECTION {quote_identifier(name)} AS {pairs}")
 
     @contextmanager
     def connection(self, context: Context) -> Iterator[Connection]:
@@ -160,12 +94,12 @@ class Database:
         """
         with self._admitted(context.query_id):
             if context.session is not None:
-                with self._in_session(context.session) as session, _restored(session.connection, context):
+                with self._in_session(context.session) as session, restored(session.connection, context):
                     yield session.connection
                 return
             connection = self._connect()
             try:
-                _apply(connection, context)
+                apply(connection, context)
                 yield connection
             finally:
                 connection.close()
@@ -256,7 +190,7 @@ class Database:
         keep = not wanted.close
         try:
             yield session
-        except _NotRestored as error:
+        except NotRestored as error:
             keep = False
             raise ClickHouseError.of(error.cause) from None
         finally:
@@ -271,55 +205,3 @@ class Database:
         now = time.monotonic()
         for name in [name for name, session in self._sessions.items() if not session.busy and session.expires < now]:
             self._sessions.pop(name).connection.close()
-
-
-class _NotRestored(Exception):
-    """A session's own settings could not be put back after a request: the session must end."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
-
-
-@contextmanager
-def _restored(connection: Connection, context: Context) -> Iterator[None]:
-    """Apply the context to a session's connection, and take it back afterwards."""
-    if context.stateful:
-        yield
-        return
-    names = [*_settings(context), "log_queries"]
-    values = ", ".join(f"toString(getSetting({quote(name)}))" for name in names)
-    before = json.loads(connection.query(f"SELECT currentDatabase(), {values}", "JSONCompactEachRow").bytes())
-    earlier = dict(zip(names, before[1:], strict=True))
-    try:
-        _apply(connection, context)
-        yield
-    finally:
-        try:
-            _set(connection, earlier)
-            if context.database is not None:
-                connection.query(f"USE {_identifier(before[0])}", "TSV")
-        except RuntimeError as error:
-            raise _NotRestored(error) from None
-
-
-def _apply(connection: Connection, context: Context) -> None:
-    if context.database is not None:
-        connection.query(f"USE {_identifier(context.database)}", "TSV")
-    _set(connection, {"log_queries": "1", **_settings(context)})
-
-
-def _settings(context: Context) -> dict[str, str]:
-    """The request's settings. The engine's query id cannot be chosen, so the log comment carries ours: KILL QUERY needs it."""
-    return {"log_comment": context.query_id, **context.settings}
-
-
-def _set(connection: Connection, settings: Mapping[str, str]) -> None:
-    for name in settings:
-        if not _NAME.fullmatch(name):
-            raise ClickHouseError(UNKNOWN_SETTING, f"Unknown setting {name!r}")
-    connection.query("SET " + ", ".join(f"{name} = {quote(value)}" for name, value in settings.items()), "TSV")
-
-
-def _identifier(name: str) -> str:
-    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"

@@ -2,59 +2,30 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 import logging
+import re
 import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
-from shared.engines.clickhouse_http.body import Body, decompressed, form_fields, raw_body
-from shared.engines.clickhouse_http.database import Context, Database, SessionRequest
-from shared.engines.clickhouse_http.errors import (
-    AUTHENTICATION_FAILED,
-    INVALID_SESSION_TIMEOUT,
-    NOT_IMPLEMENTED,
-    ClickHouseError,
-)
+from shared.engines.clickhouse_http.body import raw_body
+from shared.engines.clickhouse_http.database import Database
+from shared.engines.clickhouse_http.errors import ClickHouseError
 from shared.engines.clickhouse_http.query import Query
+from shared.engines.clickhouse_http.request import Account, read_query
 from shared.engines.clickhouse_http.watch import Watch
 
 __all__ = ["Server"]
 
 _LOG = logging.getLogger(__name__)
-_FORM_LIMIT = 1 << 28
 _SPOOL_BYTES = 1 << 22
-_MAX_SESSION_SECONDS = 3600.0
-# Parameters of the interface; every other one is a setting. Source: HTTPHandler.cpp.
-_RESERVED = {
-    "query",
-    "database",
-    "default_format",
-    "query_id",
-    "session_id",
-    "session_timeout",
-    "session_check",
-    "close_session",
-    "user",
-    "password",
-    "quota_key",
-    "role",
-    "stacktrace",
-    "wait_end_of_query",
-    "buffer_size",
-    "compress",
-    "decompress",
-    "client_protocol_version",
-}
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 _CONTENT_TYPES = {
     "json": "application/json; charset=UTF-8",
     "jsoncompact": "application/json; charset=UTF-8",
@@ -67,21 +38,6 @@ _CONTENT_TYPES = {
     "arrow": "application/octet-stream",
     "arrowstream": "application/octet-stream",
 }
-
-
-@dataclass(frozen=True)
-class Account:
-    """The one user there is."""
-
-    user: str
-    password: str = field(repr=False)
-
-    def check(self, user: str, password: str) -> None:
-        """Raises ClickHouseError, which says no more than ClickHouse does."""
-        right_user = hmac.compare_digest(user.encode(), self.user.encode())
-        if not (hmac.compare_digest(password.encode(), self.password.encode()) and right_user):
-            reason = "Authentication failed: password is incorrect, or there is no user with such name."
-            raise ClickHouseError(AUTHENTICATION_FAILED, f"{user}: {reason}")
 
 
 class Server(ThreadingHTTPServer):
@@ -151,6 +107,10 @@ class Handler(BaseHTTPRequestHandler):
         """For the Server header."""
         return f"ClickHouse/{self.server.database.version} (chDB)"
 
+    def send_header(self, keyword: str, value: str) -> None:
+        """Send a header; what a client made up for it cannot end the line."""
+        super().send_header(keyword, _UNPRINTABLE.sub("?", value))
+
     def _query(self, *, read_only: bool) -> None:
         url = urlsplit(self.path)
         self._answered = False
@@ -158,14 +118,13 @@ class Handler(BaseHTTPRequestHandler):
         query_id = ""
         try:
             fields = dict(parse_qsl(url.query, keep_blank_values=True, errors="surrogateescape"))
-            self._authenticate(fields)
+            self.server.account.check(self.headers, fields)
             if url.path not in ("", "/"):
                 self.close_connection = True  # the body is not read
                 self._plain(HTTPStatus.NOT_FOUND, f"There is no handle {url.path}\n\nUse / or /ping.\n".encode())
                 return
             query_id = fields.get("query_id") or str(uuid.uuid4())
-            body = self._body(raw, fields)
-            query = self._read(body, fields, query_id, read_only=read_only)
+            query = read_query(self.headers, fields, raw, query_id, read_only=read_only)
             with closing(query.run(self.server.database)) as pieces, self._watched(query):
                 if fields.get("wait_end_of_query") in ("1", "true"):
                     self._send_whole(query, pieces)
@@ -176,45 +135,6 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         except (ClickHouseError, RuntimeError, ValueError) as error:
             self._fail(ClickHouseError.of(error), query_id, raw)
-
-    def _authenticate(self, fields: dict[str, str]) -> None:
-        user, password = fields.get("user", "default"), fields.get("password", "")
-        scheme, _, credentials = self.headers.get("Authorization", "").partition(" ")
-        if "X-ClickHouse-User" in self.headers:
-            user, password = self.headers["X-ClickHouse-User"], self.headers.get("X-ClickHouse-Key", "")
-        elif scheme.lower() == "basic":
-            try:
-                user, _, password = base64.b64decode(credentials, validate=True).decode().partition(":")
-            except (binascii.Error, UnicodeDecodeError):
-                raise ClickHouseError(AUTHENTICATION_FAILED, "Invalid Basic authentication header") from None
-        self.server.account.check(user, password)
-
-    def _body(self, raw: Iterator[bytes], fields: dict[str, str]) -> Body:
-        """The statement, whose beginning may be in the URL, and the data that follow it."""
-        for name in ("compress", "decompress"):
-            if fields.get(name) in ("1", "true"):
-                raise ClickHouseError(
-                    NOT_IMPLEMENTED, f"{name}=1 (ClickHouse's own framing) is not implemented here; use HTTP's"
-                )
-        pieces = decompressed(raw, self.headers.get("Content-Encoding", ""))
-        content_type = self.headers.get("Content-Type", "")
-        if content_type.startswith("multipart/form-data"):
-            fields.update(form_fields(Body(b"", pieces).whole(_FORM_LIMIT), content_type))
-            pieces = iter(())
-        in_url = fields.get("query", "").encode(errors="surrogateescape")
-        return Body(in_url + b"\n" if in_url else b"", pieces)
-
-    def _read(self, body: Body, fields: dict[str, str], query_id: str, *, read_only: bool) -> Query:
-        parameters = {name.removeprefix("param_"): value for name, value in fields.items() if name.startswith("param_")}
-        settings = {
-            name: value for name, value in fields.items() if name not in _RESERVED and not name.startswith("param_") and value
-        }
-        if read_only:
-            settings.setdefault("readonly", "2")
-        database = fields.get("database") or self.headers.get("X-ClickHouse-Database")
-        context = Context(query_id, database, settings, _session(fields))
-        default_format = fields.get("default_format") or self.headers.get("X-ClickHouse-Format") or "TabSeparated"
-        return Query(body, context, parameters, default_format)
 
     def _watched(self, query: Query) -> AbstractContextManager[None]:
         """Kill a query that only reads when its client goes, if the client wants it so."""
@@ -263,8 +183,8 @@ class Handler(BaseHTTPRequestHandler):
 
         Source of the block: WriteBufferFromHTTPServerResponse.cpp since 25.11.
         """
-        text = f"{error.text} (version {self.server.database.version})"
-        block = f"\r\n__exception__\r\n{tag}\r\n{text}\n{len(text) + 1} {tag}\r\n__exception__\r\n".encode()
+        text, mark = self._text(error), tag.encode()
+        block = b"\r\n__exception__\r\n%b\r\n%b%d %b\r\n__exception__\r\n" % (mark, text, len(text), mark)
         self.wfile.write(b"%x\r\n%b\r\n" % (len(block), block) if chunked else block)
         self.close_connection = True
 
@@ -278,11 +198,14 @@ class Handler(BaseHTTPRequestHandler):
                 continue
         except (ClickHouseError, OSError):
             self.close_connection = True
-        text = error.text if "(version " in error.text else f"{error.text} (version {self.server.database.version})"
         headers = {"X-ClickHouse-Exception-Code": str(error.code)}
         if query_id:
             headers["X-ClickHouse-Query-Id"] = query_id
-        self._plain(error.status, text.encode(errors="surrogateescape") + b"\n", headers)
+        self._plain(error.status, self._text(error), headers)
+
+    def _text(self, error: ClickHouseError) -> bytes:
+        version = "" if "(version " in error.text else f" (version {self.server.database.version})"
+        return f"{error.text}{version}\n".encode(errors="replace")
 
     def _start(self, query: Query, *, with_format: bool) -> None:
         self._answered = True
@@ -311,14 +234,3 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("X-ClickHouse-Server-Display-Name", "sandbox")
         if self.close_connection:
             self.send_header("Connection", "close")
-
-
-def _session(fields: dict[str, str]) -> SessionRequest | None:
-    if not fields.get("session_id"):
-        return None
-    text = fields.get("session_timeout", "60")
-    if not text.isdigit() or int(text) > _MAX_SESSION_SECONDS:
-        raise ClickHouseError(INVALID_SESSION_TIMEOUT, f"Invalid session timeout: '{text}'")
-    return SessionRequest(
-        fields["session_id"], float(text), fields.get("session_check") == "1", fields.get("close_session") == "1"
-    )

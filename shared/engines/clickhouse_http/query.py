@@ -8,7 +8,8 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from shared.engines.clickhouse_http.body import Body
-from shared.engines.clickhouse_http.database import Connection, Context, Database, Result
+from shared.engines.clickhouse_http.connection import Connection, Context, Result
+from shared.engines.clickhouse_http.database import Database
 from shared.engines.clickhouse_http.errors import READONLY, SYNTAX_ERROR, ClickHouseError
 from shared.engines.clickhouse_http.statement import parse, quote
 
