@@ -17,7 +17,7 @@ from pydantic import Field, SecretStr
 
 from blocks.errors import AccessDenied, ServiceError, StackError
 from blocks.postgres_access import access_problems
-from blocks.postgres_tools import find_tool
+from blocks.postgres_tools import find_tool, newest_client
 from blocks.postgres_url import KEEPALIVES, environment, parse_url
 
 SIDE_NAME = re.compile(r"__(restore|drill|kept|undone)_[a-z0-9]{6}$")
@@ -171,16 +171,19 @@ class PostgresServer(Block):
             number = connection.info.server_version
             return connection.info.parameter_status("server_version") or str(number), number // 10000
 
-    def tool(self, name: str, least_major: int, *, refusal: str | None = None) -> Path:
-        """Find the client program of the smallest fitting major version.
+    def tool(self, name: str, server_major: int, *, dump_major: int | None = None) -> Path:
+        """Find the client program of the smallest major version that fits.
 
         Args:
-            name: `pg_dump`, `pg_dumpall`, `pg_restore`. least_major: its major version must be at least this.
-            refusal: what an older one cannot do; default `dump a <least_major> server`.
+            name: `pg_dump`, `pg_dumpall`, `pg_restore`. server_major: of the server it will speak to.
+            dump_major: for pg_restore, the major version of the pg_dump that wrote the dump.
         Raises:
             VersionMismatch: none fits; says what to install.
         """
-        return find_tool(name, least_major, self.bin_dirs, refusal or f"dump a {least_major} server")
+        least, task = server_major, f"dump a {server_major} server"
+        if dump_major is not None:
+            least, task = dump_major, f"restore what pg_dump {dump_major} wrote to a {server_major} server"
+        return find_tool(name, least, newest_client(server_major), self.bin_dirs, task)
 
     def check(self) -> None:
         """See that the server answers, that its databases can be read whole by this role, and that a fitting pg_dump is here.

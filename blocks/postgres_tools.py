@@ -15,25 +15,33 @@ DEBIAN = Path("/usr/lib/postgresql")
 """Debian and Ubuntu keep the programs of each major version in <this>/<major>/bin."""
 
 
-def find_tool(name: str, least_major: int, bin_dirs: Sequence[str], refusal: str) -> Path:
-    """Find the program of the smallest major version that is at least `least_major`.
+def newest_client(server_major: int) -> int | None:
+    """Return the newest major version of clients that can serve a server; None for any that is not older.
 
-    The smallest, because a newer pg_dump writes statements that older servers and older pg_restore do not understand.
+    pg_restore 17 sets `transaction_timeout`, which servers before 17 do not know, and nothing older reads what pg_dump 17
+    writes: a dump of a 16 server by pg_dump 17 could not be restored to that server.
+    """
+    return 16 if server_major < 17 else None
+
+
+def find_tool(name: str, least_major: int, most_major: int | None, bin_dirs: Sequence[str], task: str) -> Path:
+    """Find the program of the smallest major version from `least_major` to `most_major`.
 
     Args:
         name: `pg_dump`, `pg_restore`, `pg_dumpall`. bin_dirs: folders to look in first; then PATH and Debian's.
-        refusal: what an older program cannot do, for example `dump a 16 server`.
+        task: what a program of another version cannot do, for example `dump a 16 server`.
     Raises:
         VersionMismatch: there is none; says what to install.
     """
     found = sorted(_installed(name, bin_dirs), key=lambda item: item[0])
     for major, path in found:
-        if major >= least_major:
+        if least_major <= major <= (most_major or major):
             return path
     remedy = f"install postgresql-client-{least_major} in the worker image, or name its folder in POSTGRES_BIN_DIRS"
     if not found:
         raise VersionMismatch(f"postgres: there is no {name} here; {remedy}")
-    raise VersionMismatch(f"postgres: {name} {found[-1][0]} cannot {refusal}; {remedy}")
+    majors = " or ".join(str(major) for major in dict(found))
+    raise VersionMismatch(f"postgres: {name} {majors} cannot {task}; {remedy}")
 
 
 def tool_version(path: Path) -> str:

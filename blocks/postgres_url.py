@@ -65,6 +65,8 @@ def parse_url(url: str) -> dict[str, str]:
         raise SettingsError(f"postgres: the URL cannot be read; {_EXPECTED}") from None
     if "host" not in parameters:
         raise SettingsError(f"postgres: the URL names no host; {_EXPECTED}")
+    if not all(port.isdigit() or not port for port in parameters.get("port", "").split(",")):
+        raise SettingsError(f"postgres: the URL's port is no number; {_EXPECTED}")
     return {**DEFAULTS, **KEEPALIVES, "dbname": "postgres", **parameters}
 
 

@@ -83,15 +83,20 @@ def bucket(s3_engine: S3Engine) -> str:
     return "backups"
 
 
+@pytest.fixture(scope="session")
+def shared_store(s3_engine: S3Engine, bucket: str) -> BackupStore:
+    """The store whose client all tests share: to make one takes longer than most of them."""
+    secret = SecretStr(s3_engine.secret_key)
+    name = s3_bucket(s3_engine.endpoint_url, s3_engine.access_key, secret, bucket, s3_engine.region)
+    store = BackupStore(bucket=name, stack="test")
+    assert store.client
+    return store
+
+
 @pytest.fixture
-def store(s3_engine: S3Engine, bucket: str) -> BackupStore:
+def store(shared_store: BackupStore) -> BackupStore:
     """A store on the real S3 server, empty: each test has a stack of its own in the bucket."""
-    return BackupStore(
-        bucket=s3_bucket(
-            s3_engine.endpoint_url, s3_engine.access_key, SecretStr(s3_engine.secret_key), bucket, s3_engine.region
-        ),
-        stack=f"test-{secrets.token_hex(6)}",
-    )
+    return shared_store.model_copy(update={"stack": f"test-{secrets.token_hex(6)}"})
 
 
 @pytest.fixture

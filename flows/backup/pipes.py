@@ -215,7 +215,7 @@ class Pipe(io.RawIOBase):
 def pumped(work: Callable[[IO[bytes]], None], name: str) -> Iterator[io.BufferedReader]:
     """Run `work(writer)` in a thread and give its output as a reader; its errors are raised in `read`.
 
-    The thread has ended when this returns, so whatever `work` may wait for must have come to an end by then.
+    The thread has ended when this returns; it notices at its next write that nobody reads any more.
     """
     pipe = Pipe()
 

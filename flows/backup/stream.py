@@ -6,7 +6,7 @@ Everything streams through bounded buffers, nothing touches a disk.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any, cast
 
@@ -32,14 +32,7 @@ ZSTD_LEVEL = 3
 
 
 def store_encrypted(
-    store: BackupStore,
-    prefix: str,
-    key: str,
-    source: IO[bytes],
-    keys: BackupKeys,
-    *,
-    expected_bytes: int = 0,
-    stop: Callable[[], object] = lambda: None,
+    store: BackupStore, prefix: str, key: str, source: IO[bytes], keys: BackupKeys, *, expected_bytes: int = 0
 ) -> StoredObject:
     """Compress, encrypt and store a stream.
 
@@ -48,7 +41,6 @@ def store_encrypted(
         source: raises in `read` when it breaks off.
         keys: the recipients.
         expected_bytes: a guess of the stored size.
-        stop: called when storing fails; brings a source that may wait for long to its end, as `ProcessOutput.kill` does.
     Returns: what was stored, with hashes of both sides.
     Raises: what `source` raised, or StoreError; then nothing is stored under the key.
     """
@@ -61,11 +53,7 @@ def store_encrypted(
 
     with pumped(work, f"encrypt {key}") as encrypted:
         stored = HashingReader(cast(IO[bytes], encrypted))
-        try:
-            store.put_stream(prefix + key, cast(IO[bytes], stored), expected_bytes=expected_bytes)
-        except BaseException:
-            stop()  # or the thread would wait as long as the source does, for a program's lock for example
-            raise
+        store.put_stream(prefix + key, cast(IO[bytes], stored), expected_bytes=expected_bytes)
     return StoredObject(key=key, bytes=stored.bytes, sha256=stored.sha256, plain_bytes=plain.bytes, plain_sha256=plain.sha256)
 
 

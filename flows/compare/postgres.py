@@ -153,7 +153,11 @@ def _content(table: TableContent) -> str:
 
 
 def _portable(entries: dict[str, str]) -> dict[str, str]:
-    return {key: text if key.startswith(SAME_EVERYWHERE) else "present" for key, text in entries.items()}
+    """Reduce a catalogue to what is the same on every major version; the privilege MAINTAIN is new in 17."""
+    reduced = {key: text if key.startswith(SAME_EVERYWHERE) else "present" for key, text in entries.items()}
+    for key in [key for key in reduced if key.startswith(("grant on ", "default grant "))]:
+        reduced[key] = ", ".join(item for item in reduced[key].split(", ") if "MAINTAIN" not in item)
+    return {key: text for key, text in reduced.items() if text}
 
 
 def _flat(value: object) -> str:

@@ -86,12 +86,15 @@ def catalogue(connection: Connection[TupleRow]) -> dict[str, str]:
 
     Args:
         connection: with the settings `blocks.postgres.PINNED`; what it sees is what its transaction sees.
-    Returns: what it is -> its definition, or `sha256:<hex>` where that is long.
+    Returns: what it is -> its definition, or `sha256:<hex>` where that is long; grants are written out.
     """
     found: dict[str, list[str]] = {}
-    for query in (*DEFINITIONS, _GRANTS, _DEFAULT_GRANTS):
+    for query in DEFINITIONS:
         for key, text in _pairs(connection, query):
             found.setdefault(key, []).append(shortened(settled(text)))
+    for query in (_GRANTS, _DEFAULT_GRANTS):
+        for key, text in _pairs(connection, query):
+            found.setdefault(key, []).append(text)
     return {key: " | ".join(sorted(texts)) for key, texts in sorted(found.items())}
 
 

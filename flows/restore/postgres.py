@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
 import psycopg
-from psycopg import sql
+from psycopg import Connection, sql
+from psycopg.rows import TupleRow
 
 from blocks.errors import AccessDenied, RestoreFailed, RestoreRefused, StackError, VersionMismatch
 from blocks.keys import BackupKeys
@@ -42,6 +44,8 @@ __all__ = [
 
 _NO_SUCH_LOCALE = (psycopg.errors.WrongObjectType, psycopg.errors.FeatureNotSupported, psycopg.errors.InvalidParameterValue)
 _SHOWN_ERRORS = 5
+GONE_S = 5.0
+"""How long a connection may take to end after its program has, seconds."""
 
 
 def restore_database(
@@ -152,8 +156,8 @@ def database_bytes(server: PostgresServer, name: str) -> int:
 
 
 def _pg_restore(server: PostgresServer, component: PostgresDatabase) -> Path:
-    major = major_of(component.client_version)
-    return server.tool("pg_restore", major, refusal=f"read what pg_dump {major} wrote")
+    _, major = server.server_version()
+    return server.tool("pg_restore", major, dump_major=major_of(component.client_version))
 
 
 def _create(server: PostgresServer, component: PostgresDatabase, target: str, *, elsewhere: bool) -> None:
@@ -252,7 +256,17 @@ def _finish(server: PostgresServer, component: PostgresDatabase, target: str, *,
     with server.connect(target) as connection, explained(target, "analyze"):
         if analyze:
             connection.execute("ANALYZE")
+        _await_alone(connection)
         connection.execute("SELECT pg_catalog.pg_stat_reset()")
+
+
+def _await_alone(connection: Connection[TupleRow]) -> None:
+    """Wait until pg_restore's connection is gone on the server's side too: its last act is to report what it has written."""
+    deadline = time.monotonic() + GONE_S
+    others = """SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datname = current_database()
+        AND backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()"""
+    while (row := connection.execute(others).fetchone()) and row[0] and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def _drop_after(error: BaseException, server: PostgresServer, target: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -102,7 +103,7 @@ class Demo:
             raise StepFailed(f"expected a difference to {full.id}, got bases {manifest.bases or 'none'}")
         stored, whole = manifest.clickhouse[0].bytes, full.clickhouse[0].bytes
         done = self.taken(manifest)
-        return Done(f"{done.detail}; ClickHouse stored {stored / whole:.0%} of the full", done.bytes)
+        return replace(done, detail=f"{done.detail}; ClickHouse stored {stored / whole:.0%} of the full")
 
     def drill(self) -> Done:
         """Restore the newest set to scratch and compare everything."""
@@ -113,7 +114,8 @@ class Demo:
         manifest = self.newest()
         tables = sum(len(c.tables) for c in manifest.postgres) + sum(len(c.tables) for c in manifest.clickhouse)
         seconds = f"restored in {entry.drill.recovery_seconds} s, compared in {entry.drill.compare_seconds} s"
-        return Done(f"{tables} tables equal to the manifest in counts and content; {seconds}", plain_bytes(manifest))
+        working = entry.drill.recovery_seconds + entry.drill.compare_seconds
+        return Done(f"{tables} tables equal to the manifest in counts and content; {seconds}", plain_bytes(manifest), working)
 
     def disaster(self) -> Done:
         """What a tired person does at 03:00."""
@@ -190,7 +192,9 @@ class Demo:
     def taken(self, manifest: Manifest) -> Done:
         """Describe a set that was just taken."""
         plain = plain_bytes(manifest)
-        return Done(f"{manifest.id}: {size(plain)} stored as {size(manifest.stored_bytes)}", plain)
+        working = sum((c.finished_at - c.started_at).total_seconds() for c in manifest.postgres)
+        working += sum((c.finished_at - c.started_at).total_seconds() for c in manifest.clickhouse)
+        return Done(f"{manifest.id}: {size(plain)} stored as {size(manifest.stored_bytes)}", plain, working)
 
     def differences(self, manifest: Manifest) -> list[str]:
         """Compare the live databases with a manifest."""

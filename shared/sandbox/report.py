@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -20,10 +20,12 @@ class Done:
 
     Attributes:
         detail: one line for people. bytes: how much data it moved or made, 0 where that means nothing.
+        working: seconds of it that went into moving them, 0 for the whole step; the rest is starting processes and waiting.
     """
 
     detail: str
     bytes: int = 0
+    working: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,11 @@ class Row:
     seconds: float
     bytes: int
     detail: str
+    working: float = 0.0
+
+
+WIDTH = 130
+"""Columns of a report that goes into a file or a pipe."""
 
 
 class Steps:
@@ -47,7 +54,9 @@ class Steps:
     def __init__(self, title: str, path: Path) -> None:
         self._title = title
         self._path = path
-        self._console = Console(soft_wrap=False)
+        self._console = Console()
+        if not self._console.is_terminal:
+            self._console = Console(width=WIDTH)
         self.rows: list[Row] = []
 
     @property
@@ -70,7 +79,9 @@ class Steps:
             traceback.print_exc(file=sys.stderr)
             row = Row(name, ok=False, seconds=time.monotonic() - begun, bytes=0, detail=f"{type(error).__name__}: {error}")
         else:
-            row = Row(name, ok=True, seconds=time.monotonic() - begun, bytes=done.bytes, detail=done.detail)
+            row = Row(
+                name, ok=True, seconds=time.monotonic() - begun, bytes=done.bytes, detail=done.detail, working=done.working
+            )
         self.rows.append(row)
         style = "green" if row.ok else "red"
         self._console.print(
@@ -81,15 +92,23 @@ class Steps:
     def finish(self) -> int:
         """Print the table, write the file; returns the exit status."""
         table = Table(title=self._title, title_justify="left")
-        for heading, justify in (("step", "left"), ("s", "right"), ("MB", "right"), ("MB/s", "right"), ("verdict", "left")):
-            table.add_column(heading, justify="right" if justify == "right" else "left", no_wrap=heading != "verdict")
+        table.add_column("step", no_wrap=True)
+        for heading in ("s", "MB", "MB/s"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("verdict")
         for row in self.rows:
             megabytes = row.bytes / 1e6
-            speed = f"{megabytes / row.seconds:.0f}" if row.bytes and row.seconds else ""
+            seconds = row.working or row.seconds
+            speed = f"{megabytes / seconds:.0f}" if row.bytes and seconds else ""
             verdict = f"[green]held[/]: {row.detail}" if row.ok else f"[red]FAILED[/]: {row.detail}"
             table.add_row(row.name, f"{row.seconds:.1f}", f"{megabytes:.1f}" if row.bytes else "", speed, verdict)
         self._console.print(table)
-        document = {"ok": self.ok, "steps": [asdict(row) | {"seconds": round(row.seconds, 3)} for row in self.rows]}
+        document = {"ok": self.ok, "steps": [_document(row) for row in self.rows]}
         self._path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         self._console.print(f"{'Every step held' if self.ok else 'A step failed'}; {self._path.name} has it for machines.")
         return 0 if self.ok else 1
+
+
+def _document(row: Row) -> dict[str, object]:
+    """Return a row as machines read it."""
+    return {"name": row.name, "ok": row.ok, "seconds": round(row.seconds, 3), "bytes": row.bytes, "detail": row.detail}

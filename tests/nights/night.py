@@ -17,14 +17,19 @@ from typing import Any
 import psutil
 import psycopg
 import pyrage
+from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from blocks.errors import ObjectMissing
 from flows import catalogue
 from flows.backup.clickhouse import merges_stopped
+from flows.backup.flow import BackupRequest, backup
 from flows.backup.manifest import Manifest
 from flows.compare.postgres import compare_database as compare_postgres
+from flows.drill.flow import DrillRequest, drill
 from flows.lease import LeaseRecord, lock_key
+from flows.prune.flow import PruneRequest, prune
 from flows.restore import clickhouse as on_clickhouse
+from flows.restore.flow import RestoreRequest, restore
 from shared.engines.process import wait_until
 from shared.sandbox import langfuse_clickhouse, langfuse_postgres, litellm_schema
 from shared.sandbox.blocks import stack_from
@@ -39,6 +44,14 @@ _FLOWS = {
     "drill": "from flows.drill.flow import DrillRequest as R, drill as f",
     "restore": "from flows.restore.flow import RestoreRequest as R, restore as f",
     "prune": "from flows.prune.flow import PruneRequest as R, prune as f",
+}
+
+
+_CALLS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "backup": lambda request: backup(BackupRequest(**request)),
+    "drill": lambda request: drill(DrillRequest(**request)),
+    "restore": lambda request: restore(RestoreRequest(**request)),
+    "prune": lambda request: prune(PruneRequest(**request)),
 }
 
 
@@ -151,11 +164,31 @@ class Night:
         assert process.wait() == 0, process.output[-5000:]
         return process
 
-    def refused(self, name: str, request: dict[str, Any] | None = None) -> str:
-        """Run a flow that must fail; returns its output."""
-        process = self.start(name, request)
-        assert process.wait() != 0, process.output[-5000:]
-        return process.output
+    def call(self, name: str, **request: Any) -> Any:
+        """Run a flow in this process, which saves its start; returns what it returns, and raises what it raises."""
+        settings = {PREFECT_API_URL: self.sandbox.prefect_api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+        with self._as_environment(), temporary_settings(settings):
+            return _CALLS[name](request)
+
+    @contextlib.contextmanager
+    def tampered(self, key: str, data: bytes) -> Iterator[None]:
+        """Replace an object of the store during the body."""
+        before = self.store.get(key)
+        self.store.put(key, data)
+        try:
+            yield
+        finally:
+            self.store.put(key, before)
+
+    @contextlib.contextmanager
+    def _as_environment(self) -> Iterator[None]:
+        before = dict(os.environ)
+        os.environ.update(self.environment)
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
     @contextlib.contextmanager
     def running(self, name: str, request: dict[str, Any] | None = None) -> Iterator[FlowProcess]:
@@ -272,6 +305,12 @@ class Night:
         """Names of the Postgres databases."""
         with psycopg.connect(self.sandbox.postgres.url()) as connection:
             return [str(row[0]) for row in connection.execute("SELECT datname FROM pg_database ORDER BY 1")]
+
+    def execute(self, *statements: str) -> None:
+        """Run statements on the Postgres server, each by itself."""
+        with psycopg.connect(self.sandbox.postgres.url(), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
 
     def clickhouse_databases(self) -> list[str]:
         """Names of the ClickHouse databases."""

@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+from blocks.errors import BackupFailed, LeaseHeld
+from flows.lease import acquire
 from shared.engines.process import wait_until
 from shared.sandbox.stack import ROOT
 from tests.nights.night import CLICKHOUSE_DATABASE, Night
@@ -39,24 +43,24 @@ def test_two_backups_at_once_take_turns_and_both_commit(night: Night) -> None:
 
 
 def test_a_backup_that_may_not_wait_is_refused_with_the_name_of_the_holder(night: Night) -> None:
-    with night.running("backup") as first:
-        wait_until(lambda: night.lease_holder() == "backup", timeout=60, what="the first backup holds the lock")
-        night.environment["BACKUP_LOCK_WAIT_SECONDS"] = "0"
-        try:
-            output = night.refused("backup", {"components": ["postgres/langfuse"]})
-        finally:
-            night.environment["BACKUP_LOCK_WAIT_SECONDS"] = "120"
-        assert "the stack's lock is held by backup" in output
-    assert first.wait() == 0
+    lease = acquire(night.store, flow="restore", holder="run 17", seconds=60, wait=0)
+    night.environment["BACKUP_LOCK_WAIT_SECONDS"] = "0"
+    try:
+        with pytest.raises(LeaseHeld, match=r"the stack's lock is held by restore \(run 17\)"):
+            night.call("backup", components=["postgres/langfuse"])
+    finally:
+        night.environment["BACKUP_LOCK_WAIT_SECONDS"] = "120"
+        lease.release()
+    assert night.sets() == []
 
 
 def test_a_flow_killed_while_it_dumps_postgres_leaves_no_set_and_the_next_run_succeeds(night: Night) -> None:
     flow = night.start("backup", {"components": ["postgres"]})
     flow.kill_when(lambda: night.uploading("litellm.dump.zst.age"), "the dump is being uploaded")
     assert night.sets() == []
-    night.run("backup", {"components": ["postgres"]})
+    night.call("backup", components=["postgres"])
     assert len(night.sets()) == 1
-    night.run("prune", {"grace_hours": 0})
+    night.call("prune", grace_hours=0)
     assert night.halves() == []
     assert list(night.store.uploads(night.store.root)) == []
     assert len(night.sets()) == 1
@@ -66,7 +70,7 @@ def test_a_flow_killed_while_clickhouse_backs_up_leaves_no_set_and_merges_run_af
     flow = night.start("backup", {"components": ["clickhouse"]})
     flow.kill_when(lambda: bool(night.merges_stopped()), "merges are stopped")
     assert night.sets() == []
-    night.run("backup", {"components": ["clickhouse"]})
+    night.call("backup", components=["clickhouse"])
     assert len(night.sets()) == 1
     assert night.merges_stopped() == []
 
@@ -74,7 +78,7 @@ def test_a_flow_killed_while_clickhouse_backs_up_leaves_no_set_and_merges_run_af
 def test_merges_that_a_killed_backup_left_stopped_run_again_after_a_prune(night: Night) -> None:
     flow = night.start("backup", {"components": ["clickhouse"]})
     flow.kill_when(lambda: bool(night.merges_stopped()), "merges are stopped")
-    night.run("prune")
+    night.call("prune")
     assert night.merges_stopped() == []
 
 
@@ -84,7 +88,7 @@ def test_pg_dump_killed_in_the_middle_is_tried_again_and_never_becomes_a_truncat
         assert night.kill_child(flow, "pg_dump")
     assert "was killed by signal 9" in flow.output
     assert len(night.sets()) == 1
-    night.run("drill", {"components": ["postgres"]})
+    night.call("drill", components=["postgres"])
 
 
 def test_a_store_killed_in_the_middle_never_shows_a_half_set(night: Night) -> None:
@@ -93,8 +97,8 @@ def test_a_store_killed_in_the_middle_never_shows_a_half_set(night: Night) -> No
         night.sandbox.store.kill()
         night.sandbox.store.start()
     for set_id in night.sets():
-        night.run("drill", {"set_id": set_id})
-    night.run("backup", {"components": ["postgres"]})
+        night.call("drill", set_id=set_id)
+    night.call("backup", components=["postgres"])
     assert night.newest().postgres
 
 
@@ -104,7 +108,7 @@ def test_postgres_killed_in_the_middle_never_shows_a_half_set(night: Night) -> N
         night.sandbox.postgres.kill()
         assert night.sets() == [], flow.output
         night.sandbox.postgres.start()
-    night.run("backup", {"components": ["postgres"]})
+    night.call("backup", components=["postgres"])
     assert night.differences(night.newest()) == []
 
 
@@ -114,19 +118,21 @@ def test_clickhouse_killed_in_the_middle_never_shows_a_half_set_and_merges_run_a
         night.sandbox.clickhouse.kill()
         assert night.sets() == [], flow.output
         night.sandbox.clickhouse.start()
-    night.run("backup", {"components": ["clickhouse"]})
+    night.call("backup", components=["clickhouse"])
     assert night.merges_stopped() == []
     assert night.differences(night.newest()) == []
 
 
 def test_a_failed_backup_removes_its_own_objects_and_says_what_to_do_in_one_line(night: Night) -> None:
-    environment = dict(night.environment)
-    night.environment["POSTGRES_BIN_DIRS"] = ""
-    night.environment["PATH"] = "/nonexistent"
+    night.execute("ALTER ROLE backup NOBYPASSRLS", "REVOKE pg_read_all_data FROM backup")
     try:
-        output = night.refused("backup", {"components": ["postgres/nosuch"]})
+        with pytest.raises(BackupFailed, match=r"nothing was committed, its objects were removed"):
+            night.call("backup", components=["clickhouse", "postgres/litellm"])
     finally:
-        night.environment.clear()
-        night.environment.update(environment)
-    assert "there is no postgres database 'nosuch' to back up; there are: " in output
+        night.execute("ALTER ROLE backup BYPASSRLS", "GRANT pg_read_all_data TO backup")
     assert [key for key in night.objects() if "/sets/" in key] == []
+
+
+def test_an_unknown_database_is_refused_with_the_names_of_those_there_are(night: Night) -> None:
+    with pytest.raises(BackupFailed, match=r"there is no postgres database 'nosuch' to back up; there are: "):
+        night.call("backup", components=["postgres/nosuch"])
