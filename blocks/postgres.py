@@ -195,12 +195,22 @@ class PostgresServer(Block):
         """
         _, major = self.server_version()
         self.tool("pg_dump", major)
-        problems: list[str] = []
-        for name in self.database_names():
-            with self.connect(name) as connection, explained(name, "check access"):
-                problems += [f"postgres {name}: {problem}" for problem in access_problems(connection)]
+        problems = [problem for name in self.database_names() for problem in self._unreadable(name)]
         if problems:
             raise AccessDenied("; ".join(problems))
+
+    def check_readable(self, database: str) -> None:
+        """See that this role can read all of one database.
+
+        Raises:
+            AccessDenied: what it cannot read, and the statement that allows it.
+        """
+        if problems := self._unreadable(database):
+            raise AccessDenied("; ".join(problems))
+
+    def _unreadable(self, database: str) -> list[str]:
+        with self.connect(database) as connection, explained(database, "check access"):
+            return [f"postgres {database}: {problem}" for problem in access_problems(connection)]
 
     def _parameters(self) -> dict[str, str]:
         return parse_url(self.url.get_secret_value())

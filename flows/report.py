@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import cast
+from uuid import UUID
 
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import MissingContextError
 
@@ -68,6 +70,25 @@ class Summary:
 
 def _row(cells: tuple[str, ...]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+class Progress:
+    """The progress artifact of a run: how many of its components are done.
+
+    Args:
+        key: letters, digits and dashes. description: what is being done. total: components.
+    """
+
+    def __init__(self, key: str, description: str, total: int) -> None:
+        self._total = max(total, 1)
+        self._done = 0
+        made = create_progress_artifact(progress=0.0, key=key, description=description)
+        self._id = cast(UUID, made)  # Prefect types it as either; outside async code it is the id
+
+    def step(self) -> None:
+        """Count one more component as done."""
+        self._done += 1
+        update_progress_artifact(artifact_id=self._id, progress=100.0 * self._done / self._total)
 
 
 @dataclass

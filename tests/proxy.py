@@ -22,6 +22,7 @@ class Proxy:
         self._budget: int | None = None
         self._swallow: tuple[bytes, int] = (b"", 0)
         self._sockets: list[socket.socket] = []
+        self._down = False
         self.cuts = 0
         self.port: int = self._listener.getsockname()[1]
 
@@ -40,6 +41,18 @@ class Proxy:
         with self._mutex:
             self._swallow = (request, times)
 
+    def go_down(self) -> None:
+        """Cut every connection, and every new one as soon as it is made, until `come_back`."""
+        with self._mutex:
+            self._down = True
+            for one in self._sockets:
+                _close(one)
+
+    def come_back(self) -> None:
+        """Pass connections again."""
+        with self._mutex:
+            self._down = False
+
     def __enter__(self) -> Proxy:
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
         return self
@@ -53,8 +66,12 @@ class Proxy:
         with contextlib.suppress(OSError):  # closed: the test is over
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._target))
-                self._sockets += [client, server]
+                with self._mutex:
+                    if self._down:
+                        _close(client)
+                        continue
+                    server = socket.create_connection(("127.0.0.1", self._target))
+                    self._sockets += [client, server]
                 doomed = threading.Event()
                 for work in (self._upward, self._downward):
                     threading.Thread(target=work, args=(client, server, doomed), name="proxy", daemon=True).start()

@@ -70,29 +70,27 @@ def backup_database(
 
     Args:
         database: its name. store, prefix: where the set is. backup_id: of the set.
-        base: take only the difference to this full backup; where the server's release cannot do that safely, all is taken.
+        base: take only the difference to this full backup; where that is damaged, or the server's release has no safe
+            differences, all is taken.
         known: an earlier backup of the database: parts that it has read are not read again. Default `base`.
         deadline: seconds for all of it; then the backup is ended on the server.
         progress: told in sentences what is going on.
     Returns: what was taken, for the manifest.
     Raises:
         ServiceError: ClickHouse or the store failed, or parts vanished; permanent only where another try cannot help.
-        IntegrityError: objects are missing right after they were written, or in the base.
+        IntegrityError: objects are missing right after they were written.
     """
     begun, clock = datetime.now(UTC), Deadline.after(deadline)
     path = backup_path(database)
     with server.client(timeout=deadline) as client:
-        if base is not None and not incremental_supported(version_numbers(client.version)):
-            progress(f"clickhouse {client.version} has no safe differential backups (ClickHouse#72906): taking a full one")
-            base = None
-        earlier = known or base
-        index = load_index(store, earlier.prefix, earlier.component.index) if earlier else None
+        base, base_index = _usable_base(client, store, base, progress)
+        known_index = load_index(store, known.prefix, known.component.index) if known else base_index
         server.ensure_collection(store)
         end_operations_on(client, prefix + path, progress)
         store.remove_below(prefix + path)
         tables = inventory(client, database)
         places = {name: place for name in tables if not is_inner(name) and (place := stored_in(tables, name)) is not None}
-        reader = ContentReader(client, database, places, index, progress)
+        reader = ContentReader(client, database, places, known_index, progress)
         with merges_held(client, [place for place in places.values() if place.in_parts], progress):
             with reading(reader) as ahead:
                 _take(server, client, database, store, prefix + path, backup_id, base, clock, progress)
@@ -101,9 +99,7 @@ def backup_database(
             _refuse_changed(client, database, tables, listed)
             contents, parts = reader.contents(listed.parts())
             mutations = _pending_mutations(client, database, listed.mutated())
-        files = verify_files(
-            listed.files(_base_index(store, base, index)), store, prefix + path, base.prefix + path if base else None, database
-        )
+        files = verify_files(listed.files(base_index), store, prefix + path, base.prefix + path if base else None, database)
         return ClickHouseDatabase(
             name=database,
             path=path,
@@ -119,6 +115,24 @@ def backup_database(
             started_at=begun,
             finished_at=datetime.now(UTC),
         )
+
+
+def _usable_base(
+    client: ClickHouseClient, store: BackupStore, base: BaseBackup | None, progress: Progress
+) -> tuple[BaseBackup | None, Index | None]:
+    """Return the base and its index, or neither where a difference to it would be unsafe or worthless."""
+    if base is None:
+        return None, None
+    if not incremental_supported(version_numbers(client.version)):
+        progress(f"clickhouse {client.version} has no safe differential backups (ClickHouse#72906): taking a full one")
+        return None, None
+    try:
+        index = load_index(store, base.prefix, base.component.index)
+        verify_files(index.files, store, base.prefix + base.component.path, None, base.component.name)
+    except IntegrityError as error:
+        progress(f"the base, set {base.set_id}, is damaged: {error}; taking a full backup")
+        return None, None
+    return base, index
 
 
 def _take(
@@ -167,14 +181,6 @@ def _refuse_changed(client: ClickHouseClient, database: str, before: Mapping[str
 
 def _definition(tables: Mapping[str, Table], name: str) -> tuple[str, str] | None:
     return (tables[name].identity, tables[name].ddl) if name in tables else None
-
-
-def _base_index(store: BackupStore, base: BaseBackup | None, index: Index | None) -> Index | None:
-    if base is None:
-        return None
-    if index is not None and not any(file.in_base for file in index.files):
-        return index
-    return load_index(store, base.prefix, base.component.index)
 
 
 def _database_engine(client: ClickHouseClient, database: str) -> str:

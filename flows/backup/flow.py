@@ -9,7 +9,7 @@ from flows import catalogue
 from flows.backup.sets import new_set, refuse_unknown, wanted
 from flows.backup.tasks import backup_clickhouse, backup_globals, backup_postgres, earlier_backups
 from flows.backup.views import show_catalogue, show_set
-from flows.report import line
+from flows.report import Progress, line
 from flows.stack import Stack
 
 
@@ -41,13 +41,17 @@ def backup(request: BackupRequest = BackupRequest()) -> str:
     refuse_unknown(request.components)
     with stack.exclusive("backup") as lease, new_set(stack, lease, label=request.label, protect=request.protect) as backup_set:
         known = catalogue.read(stack.store, stack.keys)
-        for database in wanted(request.components, "clickhouse", stack.clickhouse_databases()):
+        clickhouse = wanted(request.components, "clickhouse", stack.clickhouse_databases())
+        postgres = wanted(request.components, "postgres", stack.postgres_databases())
+        progress = Progress(f"backup-progress-{stack.name}", f"Backup {backup_set.id}", len(clickhouse) + len(postgres))
+        for database in clickhouse:
             earlier = earlier_backups(stack, known, database, full=request.full)
             backup_set.add(backup_clickhouse(stack, backup_set, database, earlier))  # before Postgres: no reference dangles
-        databases = wanted(request.components, "postgres", stack.postgres_databases())
-        for database in databases:
+            progress.step()
+        for database in postgres:
             backup_set.add(backup_postgres(stack, backup_set, database))
-        if databases:
+            progress.step()
+        if postgres:
             backup_set.add(backup_globals(stack, backup_set))
         manifest = backup_set.commit()
     line(f"committed {manifest.id}: {catalogue.size(manifest.stored_bytes)} in {len(manifest.components)} components")

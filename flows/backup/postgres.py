@@ -56,12 +56,13 @@ def dump_database(
     Raises:
         BackupFailed: pg_dump failed or was killed; no object was stored.
         ServiceError: the server broke off, or tables stayed locked; no object was stored.
-        AccessDenied: the role may not read something.
+        AccessDenied: what the role may not read, and the statement that allows it.
         VersionMismatch: no pg_dump here fits the server.
     """
     started_at = datetime.now(UTC)
     version, major = server.server_version()
     pg_dump = server.tool("pg_dump", major)
+    server.check_readable(database)
     argv = [str(pg_dump), "--format=custom", "--compress=0", "--no-password", f"--lock-wait-timeout={QUEUED_TIMEOUT_S}s"]
     with _begun(server, database, argv, max(1, connections), lock_timeout_s, progress) as (frozen, process, dump):
         sequences_after: dict[str, tuple[int, int]] = {}

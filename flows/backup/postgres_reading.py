@@ -90,7 +90,7 @@ class Reading:
 
     def _read_content(self) -> Content:
         holder = self._frozen.holder
-        with explained(self._database, "read large objects (a role needs lo_compat_privileges = on for them)"):
+        with explained(self._database, "read large objects"):
             objects = large_objects(holder)
         with explained(self._database, "read the catalogue"):
             return Content(

@@ -15,7 +15,7 @@ from flows.catalogue import DrillRecord, drill_key
 from flows.drill.scratch import embedded, on_live_server
 from flows.drill.tasks import Outcome, damaged, prove_clickhouse, prove_postgres, show_drill
 from flows.lease import utc_now
-from flows.report import line
+from flows.report import Progress, line
 from flows.restore.choose import Parts, chosen
 from flows.stack import Stack
 
@@ -43,8 +43,14 @@ def prove(stack: Stack, manifest: Manifest, parts: Parts, where: Place) -> tuple
     """
     place = embedded(stack, parts.postgres, parts.clickhouse) if where == "embedded" else on_live_server(stack)
     with place as scratch:
-        outcomes = [prove_postgres(stack, scratch, manifest, component) for component in parts.postgres]
-        outcomes += [prove_clickhouse(stack, scratch, manifest, component) for component in parts.clickhouse]
+        progress = Progress(f"drill-progress-{stack.name}", f"Drill of {manifest.id}", len(parts.names))
+        outcomes = []
+        for database in parts.postgres:
+            outcomes.append(prove_postgres(stack, scratch, manifest, database))
+            progress.step()
+        for table_set in parts.clickhouse:
+            outcomes.append(prove_clickhouse(stack, scratch, manifest, table_set))
+            progress.step()
     return outcomes, scratch.name
 
 

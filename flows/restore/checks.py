@@ -35,6 +35,19 @@ def refuse_unfit(stack: Stack, manifest: Manifest, plan: RestorePlan, *, replace
             )
 
 
+def refuse_changed(approved: RestorePlan, now: RestorePlan) -> None:
+    """Refuse to carry out a plan that somebody approved for another state of the stack.
+
+    Raises:
+        RestoreRefused: what is different now.
+    """
+    for before, after in zip(approved.steps, now.steps, strict=True):
+        if (before.step, before.empty) != (after.step, after.empty):
+            raise RestoreRefused(
+                f"{before.name} changed since the plan was made: {after.sentence()}; run it again to approve that"
+            )
+
+
 def _keys(stack: Stack, manifest: Manifest, *, accept_other_keys: bool) -> None:
     if manifest.fingerprints is None:
         return

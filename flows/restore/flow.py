@@ -9,9 +9,9 @@ from pydantic import BaseModel, Field
 
 from flows import catalogue
 from flows.approval import approve
-from flows.report import line
+from flows.report import Progress, line
 from flows.restore import undo as undoing
-from flows.restore.checks import refuse_unfit
+from flows.restore.checks import refuse_changed, refuse_unfit
 from flows.restore.choose import chosen
 from flows.restore.journal import RestoreJournal
 from flows.restore.plan import describe, plan_restore
@@ -67,11 +67,14 @@ def restore(request: RestoreRequest = RestoreRequest()) -> RestoreJournal | None
     approve(stack.name, request.confirm, describe(plan))
     with stack.exclusive("restore") as lease:
         undoing.settle(stack)  # a restore that died before this one
+        refuse_changed(plan, plan_restore(stack, manifest, parts, plan.id))  # since it was approved
         check_stored(stack, manifest, parts)  # hashes of stored bytes, before anything is fed to an engine
         journal = begin(stack, plan)
         with discard_staged_on_failure(stack, journal):
+            progress = Progress(f"restore-progress-{stack.name}", f"Restore {plan.id}: staging", len(plan.steps))
             for step in plan.steps:
                 stage(stack, manifest, step)  # side by side, then compared with the manifest; the live one keeps serving
+                progress.step()
             lease.check()
             swap_all(stack, manifest, journal)
         empty_redis_after(stack, journal)

@@ -75,9 +75,13 @@ class RestorePlan:
     empties_redis: bool
 
 
-def plan_restore(stack: Stack, manifest: Manifest, parts: Parts) -> RestorePlan:
-    """Look at the live servers and work out what a restore would do; changes nothing."""
-    restore_id = new_set_id(utc_now())
+def plan_restore(stack: Stack, manifest: Manifest, parts: Parts, restore_id: str = "") -> RestorePlan:
+    """Look at the live servers and work out what a restore would do; changes nothing.
+
+    Args:
+        restore_id: of an earlier plan that is worked out again; empty for a new one.
+    """
+    restore_id = restore_id or new_set_id(utc_now())
     steps = [_postgres(stack, component, restore_id) for component in parts.postgres]
     steps += [_clickhouse(stack, component, restore_id) for component in parts.clickhouse]
     whole_langfuse = stack.redis is not None and bool(parts.clickhouse) and any(c.name == LANGFUSE for c in parts.postgres)

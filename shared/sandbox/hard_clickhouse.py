@@ -88,8 +88,11 @@ _DERIVED = """
     CONSTRAINT small CHECK i8 <= 100
 """
 
+_WIDE = ("text", "f64", "maybe", "low_maybe", "list", "labels", "document", "anything", "one_of")
+"""Columns of the table whose parts keep each of them in files of its own."""
+
 _ENGINE = """MergeTree PARTITION BY level ORDER BY (id, day) SAMPLE BY id
-SETTINGS min_bytes_for_wide_part = 0, index_granularity = 128, lightweight_mutation_projection_mode = 'rebuild'"""
+SETTINGS index_granularity = 128, lightweight_mutation_projection_mode = 'rebuild'"""
 
 
 def statements(database: str) -> list[str]:
@@ -100,6 +103,7 @@ def statements(database: str) -> list[str]:
     """
     db = identifier(database)
     columns = ", ".join(f"{identifier(name)} {kind}" for name, (kind, _) in _VALUES.items() if kind)
+    wide = ", ".join(f"{name} {_VALUES[name][0]}" for name in _WIDE)
     odd = qualified(database, ODD_TABLE)
     return [
         f"CREATE TABLE {db}.types (id UInt64, {columns}, {_DERIVED}) ENGINE = {_ENGINE} COMMENT 'every type, \\'quoted\\''",
@@ -142,6 +146,8 @@ def statements(database: str) -> list[str]:
         f"INSERT INTO {db}.joined VALUES (1, 'x')",
         insert(database, offset=0, rows=3000),
         insert(database, offset=3000, rows=500),
+        f"CREATE TABLE {db}.wide (id UInt64, {wide}) ENGINE = MergeTree ORDER BY id SETTINGS min_bytes_for_wide_part = 0",
+        f"INSERT INTO {db}.wide SELECT id, {', '.join(_WIDE)} FROM {db}.types",
         f"DELETE FROM {db}.types WHERE id % 97 = 0 SETTINGS lightweight_deletes_sync = 2",
     ]
 

@@ -368,7 +368,8 @@ def memory(field):  # not ru_maxrss: that begins with what the parent had when i
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
 
 before = memory("VmRSS:")
-output = ProcessOutput("dump", ["head", "-c", str(given["bytes"]), "/dev/urandom"], dict(os.environ))
+program = "import os, sys; [sys.stdout.write(os.urandom(500_000).hex()) for _ in range(int(sys.argv[1]))]"
+output = ProcessOutput("dump", [sys.executable, "-c", program, str(given["megabytes"])], dict(os.environ))
 item = store_encrypted(store, store.root, "big", output, keys)
 output.close()
 storing = memory("VmHWM:") - before
@@ -393,13 +394,13 @@ def test_memory_does_not_grow_with_the_dump(store: BackupStore, keys: BackupKeys
         "stack": store.stack,
         "recipient": keys.recipients[0],
         "identity": keys.identity.get_secret_value(),
-        "bytes": 300_000_000,
+        "megabytes": 300,
     }
     run = subprocess.run(
         [sys.executable, "-c", MEASURED], input=json.dumps(given).encode(), capture_output=True, cwd=ROOT, check=False
     )
     assert run.returncode == 0, run.stderr.decode()
     measured = json.loads(run.stdout)
-    assert measured["bytes"] == given["bytes"]
+    assert measured["bytes"] == 300_000_000
     assert measured["storing"] < 150_000_000
     assert measured["both"] < 150_000_000

@@ -96,7 +96,7 @@ def test_a_dump_by_a_newer_pg_dump_is_refused_with_the_remedy(site: Site, dumped
     newer = dumped.model_copy(update={"client_version": "99.1"})
     with pytest.raises(
         VersionMismatch,
-        match=r"pg_restore .*16.* cannot restore what pg_dump 99 wrote to a 16 server; install postgresql-client-99 in the worker",
+        match=r"pg_restore .*16.* cannot restore what pg_dump 99 wrote to a 16 server; install postgresql-client-99",
     ):
         on_postgres.refuse_unfit(site.admin, newer)
 

@@ -1,0 +1,203 @@
+"""Something dies in the middle: a clear error, nothing that looks complete, merges running, and the next backup succeeds."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from blocks.clickhouse import ClickHouseServer
+from blocks.clickhouse_client import ClickHouseClient
+from blocks.errors import ServiceError
+from flows.backup.clickhouse import BaseBackup, merges_stopped, start_all_merges
+from flows.backup.clickhouse_merges import stop_merges
+from flows.compare.clickhouse_tables import inventory
+from shared.engines.clickhouse import ClickHouseEngine
+from shared.engines.object_store import S3Engine
+from shared.engines.process import wait_until
+from tests.clickhouse.conftest import WITH_NULLS, Lab
+
+LARGE = (
+    *WITH_NULLS,
+    "CREATE TABLE {db}.large (id UInt64, noise String) ENGINE = MergeTree ORDER BY id",
+    "INSERT INTO {db}.large SELECT number, randomString(1000) FROM numbers(12000)",
+)
+"""12 MB that do not compress: a throttled backup of it takes long enough to die in."""
+
+
+@contextmanager
+def slow_backup(lab: Lab, database: str) -> Iterator[Future[BaseBackup]]:
+    """A backup in another thread, throttled to 1 MiB/s, which has begun to store objects."""
+    throttled = lab.server.model_copy(update={"max_backup_mib": 1})
+    before = sum(1 for _ in lab.store.list(lab.store.root))
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        running = pool.submit(lab.backup, database, server=throttled)
+        wait_until(
+            lambda: running.done() or sum(1 for _ in lab.store.list(lab.store.root)) > before,
+            timeout=60,
+            what="the backup stores objects",
+        )
+        assert not running.done()
+        yield running
+
+
+def failure(running: Future[BaseBackup]) -> ServiceError:
+    """How the backup failed: clearly, and so that another try is worth it."""
+    error = running.exception(timeout=90)
+    assert isinstance(error, ServiceError)
+    assert not error.permanent
+    assert "\n" not in str(error)
+    return error
+
+
+def looks_complete(lab: Lab, count: int) -> bool:
+    """Whether there are more finished backups in the store than expected."""
+    return sum(1 for item in lab.store.list(lab.store.root) if item.key.endswith("/.backup")) > count
+
+
+def finished(lab: Lab) -> int:
+    """Finished backups in the store."""
+    return sum(1 for item in lab.store.list(lab.store.root) if item.key.endswith("/.backup"))
+
+
+def test_clickhouse_killed_in_the_middle(lab: Lab, clickhouse_engine: ClickHouseEngine) -> None:
+    name = lab.database(*LARGE)
+    before = finished(lab)
+    with slow_backup(lab, name) as running:
+        assert merges_stopped(lab.server, [name]) != []
+        clickhouse_engine.kill()
+        clickhouse_engine.start()
+        error = failure(running)
+    assert "restarted while it backed up" in str(error) or "no answer" in str(error)
+    assert finished(lab) == before
+    assert merges_stopped(lab.server, [name]) == []
+    assert lab.drill(lab.backup(name)) == []
+
+
+def test_the_store_killed_in_the_middle(lab: Lab, s3_engine: S3Engine) -> None:
+    name = lab.database(*LARGE)
+    before = finished(lab)
+    with slow_backup(lab, name) as running:
+        s3_engine.kill()
+        error = failure(running)
+    assert "BACKUP failed" in str(error)
+    assert "S3_ERROR" in str(error)
+    assert merges_stopped(lab.server, [name]) == []
+    s3_engine.start()
+    assert finished(lab) == before
+    assert lab.drill(lab.backup(name)) == []
+
+
+def test_another_try_into_the_same_set_ends_and_replaces_what_the_first_left(lab: Lab, client: ClickHouseClient) -> None:
+    name = lab.database(*LARGE)
+    with slow_backup(lab, name) as running:
+        path = client.command("SELECT name FROM system.backups WHERE status = 'CREATING_BACKUP'")
+        set_id = path.split("/sets/")[1].split("/")[0]
+        lab.numbers = iter([int(set_id.removeprefix("set"))])  # type: ignore[assignment]  # the next set gets the same id
+        again = lab.backup(name)
+        assert "ended" in str(failure(running)) or "CANCELLED" in str(failure(running)) or "vanished" in str(failure(running))
+    del lab.numbers
+    assert again.set_id == set_id
+    assert lab.drill(again) == []
+
+
+def test_a_deadline_ends_the_backup_on_the_server(lab: Lab, client: ClickHouseClient) -> None:
+    name = lab.database(*LARGE)
+    with pytest.raises(ServiceError, match="BACKUP was not done after 2 s and is ended; raise BACKUP_DEADLINE_MINUTES"):
+        lab.backup(name, server=lab.server.model_copy(update={"max_backup_mib": 1}), deadline=2.0)
+    assert client.rows("SELECT id FROM system.backups WHERE status = 'CREATING_BACKUP'") == []
+    assert merges_stopped(lab.server, [name]) == []
+
+
+@pytest.mark.parametrize(
+    "damage", ["TRUNCATE TABLE {db}.t", "ALTER TABLE {db}.t ADD COLUMN late UInt8", "DROP TABLE {db}.other"]
+)
+def test_tables_changed_by_somebody_during_the_backup_are_an_error_worth_another_try(
+    lab: Lab, client: ClickHouseClient, damage: str
+) -> None:
+    name = lab.database(*LARGE)
+    with slow_backup(lab, name) as running:
+        client.command(f"INSERT INTO {name}.t VALUES (1, NULL, NULL)")
+        client.command(damage.format(db=name), {"alter_sync": 0, "mutations_sync": 0})
+        error = running.exception(timeout=90)
+    if error is not None:  # a TRUNCATE after its parts were read hurts nobody
+        assert isinstance(error, ServiceError)
+        assert not error.permanent
+    assert merges_stopped(lab.server, [name]) == []
+    assert lab.drill(lab.backup(name)) == []
+
+
+def test_merges_stopped_by_a_process_that_died_are_started_again(lab: Lab, client: ClickHouseClient) -> None:
+    name = lab.database(*WITH_NULLS)
+    for table in inventory(client, name).values():
+        stop_merges(client, table)
+    assert merges_stopped(lab.server, [name]) == [f"{name}.other", f"{name}.t"]
+    start_all_merges(lab.server, [name])
+    assert merges_stopped(lab.server, [name]) == []
+
+
+def test_a_row_policy_that_hides_rows_from_us_is_refused(lab: Lab, client: ClickHouseClient) -> None:
+    name = lab.database(*WITH_NULLS)
+    try:
+        client.command(f"CREATE ROW POLICY some_rows ON {name}.t USING id < 100 TO ALL")
+    except ServiceError as error:
+        pytest.skip(f"this engine has no row policies: {error}")
+    try:
+        with pytest.raises(ServiceError, match="100 of 5000 rows of a part are visible; a row policy") as caught:
+            lab.backup(name)
+        assert caught.value.permanent
+    finally:
+        client.command(f"DROP ROW POLICY some_rows ON {name}.t")
+
+
+class Writers:
+    """Threads that insert without pause and merge now and then."""
+
+    def __init__(self, server: ClickHouseServer, database: str) -> None:
+        self._stop = threading.Event()
+        self.inserted = 0
+        statements: list[Callable[[int], str]] = [
+            lambda n: f"INSERT INTO {database}.t SELECT {n} * 100 + number, NULL, {n} FROM numbers(100)",
+            lambda n: f"OPTIMIZE TABLE {database}.t",
+        ]
+        self._threads = [threading.Thread(target=self._write, args=(server, statement)) for statement in statements]
+
+    def __enter__(self) -> Writers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _write(self, server: ClickHouseServer, statement: Callable[[int], str]) -> None:
+        number = 0
+        with server.client() as client:
+            while not self._stop.is_set():
+                number += 1
+                try:
+                    client.command(statement(number))
+                except ServiceError:
+                    continue  # OPTIMIZE is refused while merges are stopped
+                self.inserted += statement(number).startswith("INSERT")
+
+
+def test_writers_write_and_merge_during_the_backup_and_the_drill_equals_the_manifest(
+    lab: Lab, client: ClickHouseClient
+) -> None:
+    name = lab.database(*LARGE)
+    with Writers(lab.server, name) as writers:
+        wait_until(lambda: writers.inserted > 5, timeout=30, what="rows are being inserted")
+        full = lab.backup(name)
+        during = writers.inserted
+        difference = lab.backup(name, base=full)
+        assert writers.inserted > during > 5
+    rows = [next(t.content.rows for t in one.component.tables if t.name == "t" and t.content) for one in (full, difference)]
+    assert 5000 < rows[0] < rows[1] <= client.command(f"SELECT count() FROM {name}.t")
+    assert lab.drill(full) == []
+    assert lab.drill(difference) == []
