@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 from prefect.blocks.core import Block
-from psycopg import Connection, sql
+from psycopg import Connection
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 from pydantic import Field, SecretStr
@@ -107,7 +107,9 @@ class PostgresServer(Block):
         """
         name = database or self.maintenance_database
         try:
-            connection = psycopg.connect(**self._parameters() | {"dbname": name}, autocommit=True)  # type: ignore[arg-type]  # libpq takes all as text
+            # UTF8 whatever the database's encoding: without conversion (SQL_ASCII) psycopg would return bytes for text.
+            parameters = self._parameters() | {"dbname": name, "client_encoding": "UTF8"}
+            connection = psycopg.connect(**parameters, autocommit=True)  # type: ignore[arg-type]  # libpq takes all as text
         except psycopg.OperationalError as error:
             raise _refusal(name, str(error)) from None
         try:
@@ -234,11 +236,6 @@ def explain(error: psycopg.Error, database: str, doing: str) -> StackError:
     if isinstance(error, psycopg.errors.OutOfMemory) and "max_locks_per_transaction" in (error.diag.message_hint or ""):
         return ServiceError(f"{message}; raise max_locks_per_transaction and restart the server", permanent=True)
     return ServiceError(message, permanent=not isinstance(error, psycopg.OperationalError))
-
-
-def identifier(name: str) -> sql.Identifier:
-    """Quote a name for SQL; a database's may hold dots."""
-    return sql.Identifier(name)
 
 
 def _refusal(database: str, answer: str) -> StackError:

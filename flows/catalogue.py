@@ -121,7 +121,7 @@ class Catalogue:
         """Choose a set as `find` does, and return its manifest."""
         entry = self.find(choice)
         if entry.manifest is None:
-            raise RestoreRefused(f"set {entry.id}: {entry.fault}")
+            raise RestoreRefused(entry.fault)
         return entry.manifest
 
     def newest_of(self, database: str) -> Manifest | None:
@@ -167,7 +167,8 @@ def read(store: BackupStore, keys: BackupKeys) -> Catalogue:
         found = list(pool.map(lambda set_id: _entry(store, keys, set_id), ids))
     entries = _judge_bases([e for e in found if e is not None])
     entries.sort(key=lambda e: (e.created_at, e.id), reverse=True)
-    return Catalogue(entries=entries, halves=[i for i, e in zip(ids, found, strict=True) if e is None])
+    without = [i for i, e in zip(ids, found, strict=True) if e is None]
+    return Catalogue(entries=entries, halves=[i for i in without if _holds_objects(store, i)])
 
 
 def _judge_bases(entries: list[Entry]) -> list[Entry]:
@@ -184,6 +185,11 @@ def _judge_bases(entries: list[Entry]) -> list[Entry]:
     return [judged(entry) for entry in entries]
 
 
+def _holds_objects(store: BackupStore, set_id: str) -> bool:
+    """Say whether there is anything in a set's folder: SeaweedFS lists folders for a while after their last object went."""
+    return next(store.list(set_prefix(store, set_id)), None) is not None
+
+
 def load_manifest(store: BackupStore, keys: BackupKeys, set_id: str) -> Manifest:
     """Read one manifest and verify its signature.
 
@@ -192,6 +198,8 @@ def load_manifest(store: BackupStore, keys: BackupKeys, set_id: str) -> Manifest
         IntegrityError: it is not a manifest, or its signature does not hold.
     """
     data = retrying(lambda: store.get(manifest_key(store, set_id)))
+    if not data:  # what SeaweedFS makes of a request that was cut off before its body
+        raise ObjectMissing(f"set {set_id}: its manifest is empty: the run died while it wrote it; use another set")
     try:
         manifest, signed = Manifest.with_signed_bytes(data)
     except ValueError:
@@ -268,7 +276,7 @@ def publish(stack: str, entries: Iterable[Entry], kept: dict[str, list[str]], no
             "set": entry.id,
             "age": age(now - entry.created_at),
             "size": size(entry.manifest.stored_bytes) if entry.manifest else "?",
-            "components": ", ".join(f"{c.kind} {c.name}" for c in entry.manifest.components) if entry.manifest else entry.fault,
+            "components": _components(entry),
             "label": entry.manifest.label if entry.manifest else "",
             "drilled": _drilled(entry, now),
             "kept because": ", ".join(kept.get(entry.id, [])) or "goes at the next prune",
@@ -278,6 +286,11 @@ def publish(stack: str, entries: Iterable[Entry], kept: dict[str, list[str]], no
     create_table_artifact(
         key=f"catalogue-{stack}", table=rows, description=f"Backup sets of {stack}, newest first. The manifests are the truth."
     )
+
+
+def _components(entry: Entry) -> str:
+    names = ", ".join(f"{c.kind} {c.name}" for c in entry.manifest.components) if entry.manifest else ""
+    return "; ".join(part for part in (names, entry.fault) if part)
 
 
 def _drilled(entry: Entry, now: datetime) -> str:

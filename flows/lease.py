@@ -39,6 +39,11 @@ class LeaseRecord(BaseModel):
     released: bool = False
     nonce: str = Field(default_factory=lambda: secrets.token_hex(8))
 
+    @property
+    def torn(self) -> bool:
+        """Say whether it stands for a write that was cut off."""
+        return not self.nonce
+
     def is_of(self, other: LeaseRecord) -> bool:
         """Say whether both are of one holding of the lock, renewals apart."""
         return (self.token, self.nonce) == (other.token, other.nonce)
@@ -56,6 +61,7 @@ class Lease:
         self._record = record
         self._etag = etag
         self._seconds = seconds
+        self._ends = time.monotonic() + seconds
         self._stop = threading.Event()
         self._lost: str | None = None
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
@@ -74,7 +80,7 @@ class Lease:
         """
         if self._lost:
             raise LeaseLost(self._lost)
-        found = retrying(lambda: _read(self._store))
+        found = retrying(lambda: _read(self._store, self._seconds))
         now = retrying(self._store.now)
         if found is None or not found[0].is_of(self._record):
             raise LeaseLost(f"the stack's lock was taken over (token {self.token}); nothing more is changed by this run")
@@ -95,36 +101,38 @@ class Lease:
             line(f"the stack's lock was not given back, it runs out by itself in {self._seconds} s: {error}")
 
     def _keep(self) -> None:
-        pause, ends = self._seconds / 3, time.monotonic() + self._seconds
+        pause = self._seconds / 3
         while not self._stop.wait(pause):
-            begun = time.monotonic()
             try:
                 self._write(released=False)
             except (ConditionFailed, IntegrityError):
                 self._lost = "the stack's lock was taken over by another run; nothing more is changed by this one"
                 return
             except StoreError as error:
-                if time.monotonic() >= ends:
+                if time.monotonic() >= self._ends:
                     self._lost = f"the stack's lock ran out because the store could not be reached: {error}"
                     return
                 pause = self._seconds / 20
             else:
-                pause, ends = self._seconds / 3, begun + self._seconds
+                pause = self._seconds / 3
 
     def _write(self, *, released: bool) -> None:
         """Renew or release; for the background thread, and after its end.
 
-        A lost condition need not be a lost lock: when the answer to a write got lost, the write is refused at its repetition.
+        A condition that does not hold need not mean a lost lock: when the answer to a write got lost, its repetition is
+        refused, and when a write was cut off, what it left is ours as long as nobody else could have written.
         """
+        begun = time.monotonic()
         expires = self._store.now() + timedelta(seconds=self._seconds)
         record = self._record.model_copy(update={"expires_at": expires, "released": released})
         try:
             self._etag = _put(self._store, record, self._etag)
         except ConditionFailed:
-            found = _read(self._store)
-            if found is None or not found[0].is_of(record):
+            found = _read(self._store, self._seconds)
+            if found is None or not (found[0].is_of(record) or (found[0].torn and begun < self._ends)):
                 raise
             self._etag = found[1] if found[0] == record else _put(self._store, record, found[1])
+        self._ends = begun + self._seconds
 
 
 def lock_key(store: BackupStore) -> str:
@@ -155,7 +163,7 @@ def acquire(store: BackupStore, *, flow: str, holder: str, seconds: int, wait: f
 
 
 def _try(store: BackupStore, flow: str, holder: str, seconds: int) -> tuple[Lease | None, LeaseRecord | None]:
-    found = retrying(lambda: _read(store))
+    found = retrying(lambda: _read(store, seconds))
     now = retrying(store.now)
     if found is not None and not found[0].released and found[0].expires_at > now:
         return None, found[0]
@@ -164,7 +172,7 @@ def _try(store: BackupStore, flow: str, holder: str, seconds: int) -> tuple[Leas
     try:
         etag = retrying(lambda: _put(store, record, found[1] if found else None))
     except ConditionFailed:
-        now_there = retrying(lambda: _read(store))
+        now_there = retrying(lambda: _read(store, seconds))
         if now_there is None or not now_there[0].is_of(record):
             return None, now_there[0] if now_there else None  # somebody was faster
         etag = now_there[1]  # it was our own write, whose answer got lost
@@ -175,11 +183,21 @@ def _put(store: BackupStore, record: LeaseRecord, etag: str | None) -> str:
     return store.put(lock_key(store), record.model_dump_json().encode(), if_absent=etag is None, if_etag=etag)
 
 
-def _read(store: BackupStore) -> tuple[LeaseRecord, str] | None:
+def _read(store: BackupStore, seconds: int) -> tuple[LeaseRecord, str] | None:
+    """Read what stands in the store.
+
+    A writer that dies between the head and the body of its request leaves an empty object on some servers (SeaweedFS 4.48). It
+    stands for a holder nobody knows, as old as the object; its token is a time, which is more than any count before it.
+    """
     try:
         data, etag = store.get_with_etag(lock_key(store))
     except ObjectMissing:
         return None
+    if not data:
+        found = store.find(lock_key(store))
+        written = found.modified if found else store.now()
+        ends = written + timedelta(seconds=seconds)
+        return LeaseRecord(flow="a run", holder="cut off", token=int(written.timestamp()), expires_at=ends, nonce=""), etag
     try:
         return LeaseRecord.model_validate_json(data), etag
     except ValidationError:

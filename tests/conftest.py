@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pyrage
 import pytest
 from pydantic import SecretStr
@@ -34,6 +35,8 @@ def pytest_configure() -> None:
     os.environ.update(
         PREFECT_HOME=str(_TESTS / str(os.getpid()) / "prefect-home"), PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1"
     )
+    hypothesis.settings.register_profile("project", database=None, deadline=None)  # no folder, no timing on a shared machine
+    hypothesis.settings.load_profile("project")
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ class Proxy:
         self._mutex = threading.Lock()
         self._budget: int | None = None
         self._swallow: tuple[bytes, int] = (b"", 0)
+        self._tear: tuple[bytes, int] = (b"", 0)
         self._sockets: list[socket.socket] = []
         self._down = False
         self.cuts = 0
@@ -40,6 +41,11 @@ class Proxy:
         """Let the next requests that contain these bytes reach the server, and cut instead of passing its answer on."""
         with self._mutex:
             self._swallow = (request, times)
+
+    def tear_requests(self, request: bytes, times: int = 1) -> None:
+        """Pass on only the head of the next requests that contain these bytes, and cut before their body."""
+        with self._mutex:
+            self._tear = (request, times)
 
     def go_down(self) -> None:
         """Cut every connection, and every new one as soon as it is made, until `come_back`."""
@@ -79,18 +85,27 @@ class Proxy:
     def _upward(self, client: socket.socket, server: socket.socket, doomed: threading.Event) -> None:
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
-                with self._mutex:
-                    request, times = self._swallow
-                    if times and request in data:
-                        self._swallow = (request, times - 1)
-                        doomed.set()
-                server.sendall(data)
+                torn = self._is_next("_tear", data)
+                if self._is_next("_swallow", data):
+                    doomed.set()
+                server.sendall(data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if torn else data)
+                if torn:
+                    self.cuts += 1
+                    break
         _close(server)
+
+    def _is_next(self, which: str, data: bytes) -> bool:
+        with self._mutex:
+            request, times = getattr(self, which)
+            meant = times > 0 and request in data
+            if meant:
+                setattr(self, which, (request, times - 1))
+            return meant
 
     def _downward(self, client: socket.socket, server: socket.socket, doomed: threading.Event) -> None:
         with contextlib.suppress(OSError):
             while data := server.recv(16384):
-                if doomed.is_set():
+                if doomed.is_set() and not data.startswith(b"HTTP/1.1 100 "):
                     self.cuts += 1
                     break
                 with self._mutex:

@@ -89,10 +89,7 @@ def _notes(manifest: Manifest) -> Iterator[str]:
     for component in manifest.clickhouse:
         if component.base:
             yield f"The ClickHouse database {component.name} is a difference to set {component.base}: keep that set too."
-    left_out = [*manifest.not_taken]
-    for database in _databases(manifest):
-        left_out += [f"{database.kind} {database.name}: {what}" for what in database.not_taken]
-    for what in left_out:
+    for what in manifest.not_taken:
         yield f"Not in this set: {what}."
     yield "Not in this set: Redis (it starts empty)."
 

@@ -114,9 +114,12 @@ class BackupSet:
         store, key = self._stack.store, manifest_key(self._stack.store, self.id)
         try:
             retrying(lambda: store.put(key, data, if_absent=True))
-        except ConditionFailed:
-            if retrying(lambda: store.get(key)) != data:  # else it was our own write, whose answer got lost
+        except ConditionFailed:  # it may be our own write, whose answer got lost, or which was cut off and left nothing
+            found, etag = retrying(lambda: store.get_with_etag(key))
+            if found and found != data:
                 raise
+            if not found:
+                retrying(lambda: store.put(key, data, if_etag=etag))
 
     def _store_definitions(self, catalogues: dict[str, dict[str, str]]) -> StoredObject | None:
         """Store what would make the manifest too large to list thousands of them; encrypted, as function bodies are in it."""

@@ -21,14 +21,13 @@ from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 
 from flows.backup.manifest import LargeObjects, TableContent
+from flows.compare.postgres_definitions import USER_SCHEMA
 
 CHAIN = 100
 """Columns in one nested expression; the server's parser would exhaust its stack (2 MB) with 1,600 of them."""
 LARGE_OBJECT_CHUNK = 1024 * 1024
 NOTABLE_BYTES = 64 * 1024 * 1024
 """Tables of this size are worth a line of progress."""
-
-IS_USER_SCHEMA = r"n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 
 _TABLES = f"""
 SELECT c.oid, format('%I.%I', n.nspname, c.relname), pg_table_size(c.oid), e.filter,
@@ -44,7 +43,7 @@ LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid
 LEFT JOIN LATERAL (
   SELECT x.extcondition[array_position(x.extconfig, c.oid)] AS filter FROM pg_extension x
   WHERE x.oid = d.refobjid AND c.oid = ANY (x.extconfig)) e ON true
-WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {IS_USER_SCHEMA} AND (d.objid IS NULL OR e.filter IS NOT NULL)
+WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {USER_SCHEMA} AND (d.objid IS NULL OR e.filter IS NOT NULL)
 ORDER BY n.nspname, c.relname
 """
 
@@ -53,7 +52,7 @@ SELECT format('%I.%I', n.nspname, c.relname), s.seqincrement
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_sequence s ON s.seqrelid = c.oid
-WHERE {IS_USER_SCHEMA} AND c.relpersistence <> 't' AND NOT EXISTS (
+WHERE {USER_SCHEMA} AND c.relpersistence <> 't' AND NOT EXISTS (
   SELECT FROM pg_depend d
   WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 ORDER BY n.nspname, c.relname

@@ -43,6 +43,10 @@ SELECT 'subscription ' || quote_ident(subname) || ' (pg_dump takes it only as a 
 JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = current_database()
   AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
 UNION ALL
+SELECT 'options, such as a password, of the user mapping for ' || usename || ' on server ' || srvname
+  || ' (hidden from this role)'
+FROM pg_user_mappings WHERE umoptions IS NULL AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+UNION ALL
 SELECT 'index ' || i.indexrelid::regclass || ' (invalid: a CREATE INDEX CONCURRENTLY failed; drop or rebuild it)'
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE NOT i.indisvalid AND c.relkind = 'i' AND {USER_SCHEMA}

@@ -21,26 +21,8 @@ from blocks.postgres import SIDE_NAME, PostgresServer, explain, explained
 from blocks.postgres_tools import major_of
 from flows.backup.manifest import DatabaseProperties, PostgresDatabase
 from flows.backup.stream import CHUNK, open_encrypted, verify_stored
-from flows.compare.postgres import compare_database as compare
-from flows.restore.postgres_roles import create_missing_roles, missing_roles
-from flows.restore.postgres_swap import describe_undo, settle_swap, swap_databases, undo_swap
+from flows.restore.postgres_roles import missing_roles
 from flows.restore.properties import property_statements
-
-__all__ = [
-    "compare",
-    "create_missing_roles",
-    "database_bytes",
-    "database_exists",
-    "describe_undo",
-    "drop_database",
-    "is_empty",
-    "missing_roles",
-    "refuse_unfit",
-    "restore_database",
-    "settle_swap",
-    "swap_databases",
-    "undo_swap",
-]
 
 _NO_SUCH_LOCALE = (psycopg.errors.WrongObjectType, psycopg.errors.FeatureNotSupported, psycopg.errors.InvalidParameterValue)
 _SHOWN_ERRORS = 5

@@ -248,6 +248,10 @@ INSERT INTO secrets VALUES (1, 'litellm', 'mine'), (2, 'langfuse', 'yours'), (3,
 ALTER TABLE secrets ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY own ON secrets FOR ALL TO litellm USING (owner_name = current_user) WITH CHECK (length(secret) < 100);
 CREATE POLICY "no nulls" ON secrets AS RESTRICTIVE FOR SELECT USING (owner_name IS NOT NULL);
+CREATE FOREIGN DATA WRAPPER nowhere OPTIONS (mode 'none');
+CREATE SERVER "far away" TYPE 'x' VERSION '1' FOREIGN DATA WRAPPER nowhere OPTIONS (host 'nowhere');
+CREATE USER MAPPING FOR litellm SERVER "far away";
+CREATE FOREIGN TABLE far (id int OPTIONS (column_name 'x') NOT NULL, note text DEFAULT 'y') SERVER "far away" OPTIONS (t 'u');
 CREATE PUBLICATION "some rows" FOR TABLE person (id, best_friend), computed WHERE (id > 5) WITH (publish = 'insert');
 """
 

@@ -1,8 +1,8 @@
 """A holder of the stack's lock in a process of its own, for tests that kill or stop it.
 
-Reads what it needs as JSON from the first line of stdin, then obeys one word a line: `acquire`, `check`, `release`. Answers each
-with one line: the token or `ok`, or the name of the error; `rounds N` takes and gives back the lock N times and answers with the
-moments (monotonic clock, which all processes share) between which it was held.
+Reads what it needs as JSON from the first line of stdin, then obeys one word a line: `acquire`, `check`, `release`. Answers
+each with one line: the token or `ok`, or the name of the error. `rounds N` takes and gives back the lock N times and answers
+with the moments (monotonic clock, which all processes share) between which it was held.
 """
 
 from __future__ import annotations

@@ -17,10 +17,11 @@ from blocks.postgres import PostgresServer
 from flows.backup.manifest import PostgresDatabase
 from flows.backup.postgres import dump_database
 from flows.compare.differences import Difference
+from flows.compare.postgres import compare_database
 from flows.restore import postgres as on_postgres
 from shared.engines.object_store import S3Engine
 from shared.engines.postgres import PostgresEngine
-from shared.sandbox.hard_postgres import create_hard_database, run_sql
+from shared.sandbox.hard_postgres import create_hard_database
 from shared.sandbox.keys import SandboxKeys
 
 BUCKET = "postgres-tests"
@@ -84,12 +85,15 @@ class Site:
         return f"{self.store.root}sets/{self.number}/"
 
     def create(self, statements: str = "") -> None:
-        """Create the live database with these statements run in it."""
+        """Create the live database with these statements run in it, as one transaction."""
         with psycopg.connect(self.engine.url(), autocommit=True) as connection:
             connection.execute(
-                sql.SQL("CREATE DATABASE {} OWNER langfuse TEMPLATE template0").format(sql.Identifier(self.database))
+                sql.SQL("CREATE DATABASE {} OWNER langfuse TEMPLATE template0 STRATEGY file_copy").format(
+                    sql.Identifier(self.database)
+                )
             )
-        run_sql(self.engine, self.database, statements)
+        with self.connect() as connection:
+            connection.execute(statements.encode())
 
     def create_hard(self) -> None:
         """Create the live database as one that is hard to copy."""
@@ -123,7 +127,7 @@ class Site:
 
     def compare(self, component: PostgresDatabase) -> list[Difference]:
         """Compare the restored copy with the manifest."""
-        return on_postgres.compare(self.admin, component, self.staged)
+        return compare_database(self.admin, component, self.staged)
 
     def objects(self) -> list[str]:
         """Keys below this test's prefix, without it."""

@@ -12,8 +12,10 @@ from blocks.keys import BackupKeys
 from blocks.postgres import PostgresServer
 from flows.backup.manifest import PostgresDatabase
 from flows.backup.postgres import dump_database, dump_globals, dump_key
+from flows.compare.postgres import compare_database
 from flows.restore import postgres as on_postgres
-from flows.restore.postgres_roles import role_statements
+from flows.restore.postgres_roles import create_missing_roles, missing_roles, role_statements
+from flows.restore.postgres_swap import describe_undo, swap_databases
 from shared.engines.postgres import PostgresEngine
 from shared.engines.process import wait_until
 from shared.sandbox.hard_postgres import run_sql
@@ -128,7 +130,7 @@ def test_a_locale_the_server_lacks_is_refused_on_a_live_server_and_replaced_on_s
     assert_untouched(site)
     on_postgres.restore_database(site.admin, component, site.store, site.prefix, site.keys, site.staged, elsewhere=True)
     assert [d.where for d in site.compare(component)] == ["database collate", "database ctype"]
-    assert on_postgres.compare(site.admin, component, site.staged, elsewhere=True) == []
+    assert compare_database(site.admin, component, site.staged, elsewhere=True) == []
 
 
 def test_a_failing_pg_restore_is_reported_without_rows_and_leaves_nothing(site: Site) -> None:
@@ -167,12 +169,12 @@ def test_a_dump_of_16_restores_to_18_with_the_same_content(site: Site, site_18: 
     site.create_hard()
     component = site.dump()
     stored = dump_globals(site.backup, site.store, site.prefix, site.keys)
-    missing = on_postgres.missing_roles(site_18.admin, component)
-    created = on_postgres.create_missing_roles(site_18.admin, stored, site.store, site.prefix, site.keys)
+    missing = missing_roles(site_18.admin, component)
+    created = create_missing_roles(site_18.admin, stored, site.store, site.prefix, site.keys)
     assert set(missing) <= set(created)
     server = PostgresServer(url=site_18.admin.url, bin_dirs=[str(site.engine.bin_dir), str(site_18.engine.bin_dir)])
     on_postgres.restore_database(server, component, site.store, site.prefix, site.keys, site_18.staged)
-    assert on_postgres.compare(server, component, site_18.staged, elsewhere=True) == []
+    assert compare_database(server, component, site_18.staged, elsewhere=True) == []
 
 
 def test_missing_roles_are_named_and_created_without_login(site: Site, tmp_path: Path) -> None:
@@ -189,10 +191,10 @@ def test_missing_roles_are_named_and_created_without_login(site: Site, tmp_path:
     engine.start()
     try:
         empty = PostgresServer(url=engine.url(), bin_dirs=[str(engine.bin_dir)])
-        assert on_postgres.missing_roles(empty, component) == ["New, role", "langfuse"]
+        assert missing_roles(empty, component) == ["New, role", "langfuse"]
         with pytest.raises(RestoreRefused, match="the server lacks the roles New, role, langfuse; create them first"):
             on_postgres.restore_database(empty, component, site.store, site.prefix, site.keys, site.staged)
-        created = on_postgres.create_missing_roles(empty, stored, site.store, site.prefix, site.keys)
+        created = create_missing_roles(empty, stored, site.store, site.prefix, site.keys)
         assert {"New, role", "backup", "litellm", "langfuse", "restore"} <= set(created)
         with empty.connect() as connection:
             row = connection.execute(
@@ -201,8 +203,8 @@ def test_missing_roles_are_named_and_created_without_login(site: Site, tmp_path:
             ).fetchone()
         assert row == (False, 3, True, ['search_path="a b", public'], "x; y", True)
         on_postgres.restore_database(empty, component, site.store, site.prefix, site.keys, site.staged)
-        assert on_postgres.compare(empty, component, site.staged) == []
-        assert on_postgres.create_missing_roles(empty, stored, site.store, site.prefix, site.keys) == []
+        assert compare_database(empty, component, site.staged) == []
+        assert create_missing_roles(empty, stored, site.store, site.prefix, site.keys) == []
     finally:
         engine.stop()
         run_sql(site.engine, site.database, 'DROP OWNED BY "New, role"; DROP ROLE "New, role"')
@@ -239,7 +241,7 @@ def test_a_database_is_empty_until_somebody_makes_something(site: Site) -> None:
 
 def test_what_the_restore_wrote_is_not_counted_as_written_since(site: Site, dumped: PostgresDatabase) -> None:
     site.restore(dumped)
-    on_postgres.swap_databases(site.admin, site.database, site.staged, site.beside("kept"))
-    assert "nothing" in on_postgres.describe_undo(site.admin, site.database, site.beside("kept"))
+    swap_databases(site.admin, site.database, site.staged, site.beside("kept"))
+    assert "nothing" in describe_undo(site.admin, site.database, site.beside("kept"))
     analyzed = "SELECT reltuples FROM pg_class WHERE relname = 't'"
     wait_until(lambda: site.value(analyzed) == 5000, timeout=1, what="the planner's statistics")

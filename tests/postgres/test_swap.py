@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from blocks.errors import RestoreFailed, RestoreRefused, ServiceError
 from flows.restore import postgres as on_postgres
+from flows.restore.postgres_swap import describe_undo, settle_swap, swap_databases, undo_swap
+from shared.engines.postgres import PostgresEngine
 from shared.sandbox.hard_postgres import run_sql
 from tests.postgres.site import Site
 
@@ -17,14 +21,40 @@ OLD, NEW = "old", "new"
 STEPS = ["close live", "close staged", "disconnect", "begin", "rename live", "rename staged", "commit", "open live", "done"]
 
 
+@pytest.fixture(scope="module")
+def pair(server_16: PostgresEngine) -> Iterator[dict[str, int]]:
+    """Oids of a database with old content and one with new; tests rename them, which is faster than making them."""
+    oids: dict[str, int] = {}
+    yield oids
+    with psycopg.connect(server_16.url(), autocommit=True) as connection:
+        for (name,) in connection.execute("SELECT datname FROM pg_database WHERE oid = ANY (%s)", [list(oids.values())]):
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
 @pytest.fixture
-def staged(site: Site) -> Site:
+def staged(site: Site, pair: dict[str, int]) -> Iterator[Site]:
     """A live database with old content, and a staged one with new."""
-    site.create("CREATE TABLE content AS SELECT 'old' AS what")
-    run_sql(site.engine, "postgres", f"CREATE DATABASE {site.staged} TEMPLATE {site.database}")
-    run_sql(site.engine, site.staged, "UPDATE content SET what = 'new'; SELECT pg_stat_force_next_flush()")
-    run_sql(site.engine, site.staged, "SELECT pg_stat_reset()")
-    return site
+    for what, name in ((OLD, site.database), (NEW, site.staged)):
+        with site.connect("postgres") as connection:
+            present = connection.execute("SELECT datname FROM pg_database WHERE oid = %s", [pair.get(what)]).fetchone()
+            if present is None:
+                connection.execute(f"CREATE DATABASE {name} TEMPLATE template0".encode())
+                row = connection.execute("SELECT oid FROM pg_database WHERE datname = %s", [name]).fetchone()
+                assert row is not None
+                pair[what] = row[0]
+            else:
+                connection.execute(f"ALTER DATABASE {present[0]} ALLOW_CONNECTIONS true".encode())
+                connection.execute(f"ALTER DATABASE {present[0]} RENAME TO {name}".encode())
+        with site.connect(name) as connection:
+            connection.execute(f"DROP TABLE IF EXISTS content; CREATE TABLE content AS SELECT '{what}' AS what".encode())
+            connection.execute("SELECT pg_stat_force_next_flush()")
+            connection.execute("SELECT pg_stat_reset()")
+    yield site
+    with site.connect("postgres") as connection:
+        for what, oid in pair.items():
+            row = connection.execute("SELECT datname FROM pg_database WHERE oid = %s", [oid]).fetchone()
+            if row is not None:
+                connection.execute(f"ALTER DATABASE {row[0]} RENAME TO spare_{what}".encode())
 
 
 def content(site: Site, database: str | None = None) -> object:
@@ -36,7 +66,7 @@ def kept(site: Site) -> str:
 
 
 def swap(site: Site, **options: object) -> None:
-    on_postgres.swap_databases(site.admin, site.database, site.staged, kept(site), **options)  # type: ignore[arg-type]  # passed on
+    swap_databases(site.admin, site.database, site.staged, kept(site), **options)  # type: ignore[arg-type]  # passed on
 
 
 def step_name(site: Site, step: str) -> str:
@@ -74,7 +104,7 @@ def test_a_swap_ends_the_connections_of_the_applications(staged: Site) -> None:
 @pytest.mark.parametrize("step", STEPS)
 def test_a_swap_that_is_killed_at_any_step_is_settled(staged: Site, step: str) -> None:
     die_at(staged, step)
-    outcome = on_postgres.settle_swap(staged.admin, staged.database, staged.staged, kept(staged))
+    outcome = settle_swap(staged.admin, staged.database, staged.staged, kept(staged))
     if step in ("open live", "done"):
         assert outcome == "swapped"
         assert (content(staged), staged.databases()) == (NEW, {staged.database: True, kept(staged): False})
@@ -121,18 +151,18 @@ def test_a_swap_works_where_the_live_database_was_dropped(staged: Site) -> None:
     run_sql(staged.engine, "postgres", f"DROP DATABASE {staged.database}")
     swap(staged, existed=False)
     assert (content(staged), staged.databases()) == (NEW, {staged.database: True})
-    assert on_postgres.settle_swap(staged.admin, staged.database, staged.staged, kept(staged), existed=False) == "swapped"
+    assert settle_swap(staged.admin, staged.database, staged.staged, kept(staged), existed=False) == "swapped"
     swap(staged, existed=False)
     undone = staged.beside("undone")
-    assert "the name becomes free" in on_postgres.describe_undo(staged.admin, staged.database, kept(staged), existed=False)
-    on_postgres.undo_swap(staged.admin, staged.database, kept(staged), undone, existed=False)
+    assert "the name becomes free" in describe_undo(staged.admin, staged.database, kept(staged), existed=False)
+    undo_swap(staged.admin, staged.database, kept(staged), undone, existed=False)
     assert staged.databases() == {undone: False}
-    on_postgres.undo_swap(staged.admin, staged.database, kept(staged), undone, existed=False)
+    undo_swap(staged.admin, staged.database, kept(staged), undone, existed=False)
 
 
 def test_a_staged_database_that_vanished_is_not_called_swapped(staged: Site) -> None:
     on_postgres.drop_database(staged.admin, staged.staged)
-    assert on_postgres.settle_swap(staged.admin, staged.database, staged.staged, kept(staged)) == "untouched"
+    assert settle_swap(staged.admin, staged.database, staged.staged, kept(staged)) == "untouched"
     with pytest.raises(RestoreFailed, match=r"there is no .* to swap in; the live data was not touched"):
         swap(staged)
 
@@ -146,7 +176,7 @@ def test_a_swap_refuses_to_overwrite_what_an_earlier_one_kept(staged: Site) -> N
 
 def test_nothing_left_to_settle_is_said_plainly(site: Site) -> None:
     with pytest.raises(RestoreFailed, match=r"neither it nor .* exists"):
-        on_postgres.settle_swap(site.admin, site.database, site.staged, kept(site))
+        settle_swap(site.admin, site.database, site.staged, kept(site))
 
 
 def test_undo_puts_the_old_data_back_and_says_what_leaves(staged: Site) -> None:
@@ -154,23 +184,23 @@ def test_undo_puts_the_old_data_back_and_says_what_leaves(staged: Site) -> None:
     with staged.connect() as application:
         application.execute("INSERT INTO content VALUES ('since')")
         application.execute("SELECT pg_stat_force_next_flush()")
-    text = on_postgres.describe_undo(staged.admin, staged.database, kept(staged))
+    text = describe_undo(staged.admin, staged.database, kept(staged))
     assert f"{kept(staged)} (" in text
     assert "public.content (1+ 0~ 0-)" in text
     undone = staged.beside("undone")
-    on_postgres.undo_swap(staged.admin, staged.database, kept(staged), undone)
+    undo_swap(staged.admin, staged.database, kept(staged), undone)
     assert content(staged) == OLD
     assert staged.databases() == {staged.database: True, undone: False}
-    on_postgres.undo_swap(staged.admin, staged.database, kept(staged), undone)  # once more changes nothing
+    undo_swap(staged.admin, staged.database, kept(staged), undone)  # once more changes nothing
     assert content(staged) == OLD
 
 
 def test_undo_of_what_was_forgotten_is_refused(staged: Site) -> None:
     swap(staged)
     on_postgres.drop_database(staged.admin, kept(staged))
-    assert "is gone, there is nothing to put back" in on_postgres.describe_undo(staged.admin, staged.database, kept(staged))
+    assert "is gone, there is nothing to put back" in describe_undo(staged.admin, staged.database, kept(staged))
     with pytest.raises(RestoreRefused, match="is gone, there is nothing to put back"):
-        on_postgres.undo_swap(staged.admin, staged.database, kept(staged), staged.beside("undone"))
+        undo_swap(staged.admin, staged.database, kept(staged), staged.beside("undone"))
     assert content(staged) == NEW
 
 
