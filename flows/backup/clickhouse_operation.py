@@ -20,8 +20,8 @@ __all__ = ["Deadline", "Outcome", "Progress", "end_operations_on", "run_operatio
 Progress = Callable[[str], None]
 
 S3_PATIENCE: Mapping[str, str | int] = {
-    # Attempts nest (parts within files), so time grows fast: 5 give up on a dead store after 15 s, 10 after minutes, the default
-    # of 1,000 practically never (measured, 26.9).
+    # Attempts nest (parts within files), so time grows fast: 5 give up on a dead store after 15 s, 10 after minutes, the
+    # default of 1,000 practically never (measured, 26.9).
     "backup_restore_s3_retry_attempts": 6,
     "s3_retry_attempts": 6,
     "s3_request_timeout_ms": 120_000,

@@ -24,7 +24,7 @@ class Difference:
         return f"{self.component}: {self.where}: expected {_short(self.expected)}, found {_short(self.found)}"
 
 
-def _short(text: str, limit: int = 160) -> str:
+def _short(text: str, limit: int = 300) -> str:
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 

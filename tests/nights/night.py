@@ -19,6 +19,7 @@ import psycopg
 import pyrage
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
+from blocks.__main__ import main as save_blocks
 from blocks.errors import ObjectMissing
 from flows import catalogue
 from flows.backup.clickhouse import merges_stopped
@@ -166,8 +167,7 @@ class Night:
 
     def call(self, name: str, **request: Any) -> Any:
         """Run a flow in this process, which saves its start; returns what it returns, and raises what it raises."""
-        settings = {PREFECT_API_URL: self.sandbox.prefect_api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
-        with self._as_environment(), temporary_settings(settings):
+        with self._as_worker():
             return _CALLS[name](request)
 
     @contextlib.contextmanager
@@ -181,11 +181,13 @@ class Night:
             self.store.put(key, before)
 
     @contextlib.contextmanager
-    def _as_environment(self) -> Iterator[None]:
+    def _as_worker(self) -> Iterator[None]:
+        """Make this process see what a worker sees: the stack's environment and its Prefect server."""
         before = dict(os.environ)
         os.environ.update(self.environment)
         try:
-            yield
+            with temporary_settings({PREFECT_API_URL: self.sandbox.prefect_api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+                yield
         finally:
             os.environ.clear()
             os.environ.update(before)
@@ -214,8 +216,8 @@ class Night:
             self._save_blocks()
 
     def _save_blocks(self) -> None:
-        command = [sys.executable, "-m", "blocks"]
-        subprocess.run(command, env=self.environment, cwd=ROOT, check=True, capture_output=True, timeout=120)
+        with self._as_worker():
+            assert save_blocks([]) == 0
 
     @staticmethod
     def new_identity() -> str:

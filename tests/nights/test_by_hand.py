@@ -59,8 +59,11 @@ def person(night: Night, tmp_path: Path) -> dict[str, str]:
 
 
 def type_commands(lines: list[str], folder: Path, environment: dict[str, str]) -> str:
-    """Type commands into a shell, as they stand in the document; exports of things only the reader has are left out."""
-    typed = [line for line in lines if not line.startswith("export ")]
+    """Type commands into a shell, as they stand in the document.
+
+    Left out: exports of things only the reader has, and SQL, which the script's own command for ClickHouse covers.
+    """
+    typed = [line for line in lines if not line.startswith(("export ", "RESTORE "))]
     script = "set -euo pipefail\n" + "\n".join(typed)
     done = subprocess.run(["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"

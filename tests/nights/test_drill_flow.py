@@ -55,7 +55,7 @@ def test_a_drill_on_the_live_server_drops_its_scratch_databases(backed_up: Night
 
 @pytest.mark.parametrize("what", ["postgres", "definitions", "clickhouse"])
 def test_a_truncated_object_fails_the_drill_by_name_and_the_scratch_is_dropped(backed_up: Night, what: str) -> None:
-    manifest = backed_up.newest()
+    manifest = backed_up.manifest(backed_up.sets()[0])
     assert manifest.definitions is not None
     damaged = {
         "postgres": manifest.postgres[0].object.key,
