@@ -11,7 +11,7 @@ import pytest
 
 from blocks.clickhouse import ClickHouseServer
 from blocks.clickhouse_client import ClickHouseClient
-from blocks.errors import ServiceError, StackError
+from blocks.errors import ServiceError
 from flows.backup.clickhouse import BaseBackup, merges_stopped, start_all_merges
 from flows.backup.clickhouse_merges import stop_merges
 from flows.compare.clickhouse_tables import inventory
@@ -64,7 +64,7 @@ def test_clickhouse_killed_in_the_middle(lab: Lab, clickhouse_engine: ClickHouse
     with slow_backup(lab, name) as running:
         assert merges_stopped(lab.server, [name]) != []
         clickhouse_engine.kill()
-        clickhouse_engine.start()
+        clickhouse_engine.start()  # at once, as Railway does: it has forgotten the backup
         error = failure(running)
     assert "restarted while it backed up" in str(error) or "no answer" in str(error)
     assert finished(lab) == before
@@ -77,11 +77,13 @@ def test_the_store_killed_in_the_middle(lab: Lab, s3_engine: S3Engine) -> None:
     before = finished(lab)
     with slow_backup(lab, name) as running:
         s3_engine.kill()
-        error = failure(running)
+        try:
+            error = failure(running)
+            assert merges_stopped(lab.server, [name]) == []
+        finally:
+            s3_engine.start()
     assert "BACKUP failed" in str(error)
-    assert "S3_ERROR" in str(error)
-    assert merges_stopped(lab.server, [name]) == []
-    s3_engine.start()
+    assert "Connection refused [code 499]" in str(error)
     assert finished(lab) == before
     assert lab.drill(lab.backup(name)) == []
 
@@ -93,7 +95,8 @@ def test_another_try_into_the_same_set_ends_and_replaces_what_the_first_left(lab
         set_id = path.split("/sets/")[1].split("/")[0]
         lab.numbers = iter([int(set_id.removeprefix("set"))])  # type: ignore[assignment]  # the next set gets the same id
         again = lab.backup(name)
-        assert isinstance(running.exception(timeout=90), StackError)
+        assert f"an earlier backup into {again.prefix}{again.component.path} is still running; ending it" in lab.progress
+        running.exception(timeout=90)  # ended, or done just before that
     del lab.numbers
     assert again.set_id == set_id
     assert lab.drill(again) == []
