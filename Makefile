@@ -26,8 +26,8 @@ test: venv ## Run all tests; ARGS= goes to pytest: make test ARGS="tests/backup 
 	@$(python) -m pytest $(ARGS)
 
 lint: venv ## Check style
-	@$(python) -m ruff check .
-	@$(python) -m ruff format --check .
+	@$(python) -m ruff check --no-cache .
+	@$(python) -m ruff format --no-cache --check .
 
 format: venv ## Correct style
 	@$(python) -m ruff check --fix .

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
-from blocks.clickhouse import ClickHouseServer
-from blocks.postgres import PostgresServer
 from pydantic import SecretStr
-from shared.engines.clickhouse import ClickHouseEngine
 
+from blocks.clickhouse import ClickHouseServer
 from blocks.errors import ServiceError, SettingsError
+from blocks.postgres import PostgresServer
 from flows.backup.manifest import ClickHouseDatabase, PostgresDatabase
 from flows.catalogue import size
 from flows.stack import Stack
+from shared.engines.clickhouse import ClickHouseEngine
 from shared.engines.postgres import PostgresEngine
 from shared.engines.process import EngineError
 
