@@ -35,7 +35,8 @@ def pytest_configure() -> None:
     os.environ.update(
         PREFECT_HOME=str(_TESTS / str(os.getpid()) / "prefect-home"), PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1"
     )
-    hypothesis.settings.register_profile("project", database=None, deadline=None)  # no folder, no timing on a shared machine
+    # no folder, no timing on a shared machine
+    hypothesis.settings.register_profile("project", database=None, deadline=None, max_examples=50)
     hypothesis.settings.load_profile("project")
 
 

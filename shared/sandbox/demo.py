@@ -205,7 +205,7 @@ class Demo:
             else:
                 found.append(f"postgres {component.name}: the database does not exist")
         for table_set in manifest.clickhouse:
-            found += [str(d) for d in on_clickhouse.compare(self.clickhouse, table_set, table_set.name)]
+            found += [str(d) for d in on_clickhouse.compare(self.clickhouse, table_set, table_set.name, merged_since=True)]
         return found
 
     def spend_logs(self) -> int:

@@ -102,13 +102,28 @@ def test_the_store_s_clock_is_the_store_s(store: BackupStore) -> None:
 # --- listings ------------------------------------------------------------------------------------------------------------
 
 
-def test_listing_goes_on_behind_the_first_thousand(store: BackupStore) -> None:
-    keys = {f"{store.root}sets/{number % 3}/{number:04}" for number in range(1100)}
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda key: store.put(key, b""), keys))
-    assert {item.key for item in store.list(store.root)} == keys
-    assert list(store.folders(f"{store.root}sets/")) == ["0", "1", "2"]
-    assert store.remove_below(f"{store.root}sets/") == 1100
+def test_listings_and_deletions_go_on_behind_the_first_page(store: BackupStore) -> None:
+    """A page has a thousand keys, or fewer when asked for fewer, which makes the test short."""
+    keys = {f"{store.root}sets/{number % 3}/{number:04}" for number in range(23)}
+    for key in keys:
+        store.put(key, b"")
+    for number in range(5):
+        store.client.create_multipart_upload(Bucket=store.bucket.bucket_name, Key=f"{store.root}uploads/{number}")
+
+    def small(params: dict[str, Any], model: Any, **_: Any) -> None:
+        params["MaxUploads" if model.name == "ListMultipartUploads" else "MaxKeys"] = 2
+
+    events = store.client.meta.events
+    for operation in ("ListObjectsV2", "ListMultipartUploads"):
+        events.register(f"before-parameter-build.s3.{operation}", small)
+    try:
+        assert {item.key for item in store.list(store.root)} == keys
+        assert list(store.folders(f"{store.root}sets/")) == ["0", "1", "2"]
+        assert len(list(store.uploads(f"{store.root}uploads/"))) == 5
+        assert store.remove_below(f"{store.root}sets/") == 23
+    finally:
+        for operation in ("ListObjectsV2", "ListMultipartUploads"):
+            events.unregister(f"before-parameter-build.s3.{operation}", small)
     assert list(store.list(store.root)) == []
 
 
@@ -274,6 +289,22 @@ def test_an_object_that_was_replaced_meanwhile_is_not_mixed_with_the_old_one(sto
         with pytest.raises(StoreError) as raised:
             reader.readall()
     assert raised.value.permanent
+
+
+def test_a_server_that_begins_anew_is_not_taken_for_one_that_goes_on(store: BackupStore, proxy: Proxy) -> None:
+    """Or the object's beginning would be read a second time in the place of its middle."""
+
+    def drop(params: dict[str, Any], **_: Any) -> None:
+        params["headers"].pop("Range", None)
+
+    store.put_stream(store.root + "big", io.BytesIO(BIG))
+    careless = seen_through(store, url=proxy.url)
+    careless.client.meta.events.register("before-call.s3.GetObject", drop)
+    with careless.open(store.root + "big") as reader:
+        reader.read(MIB)
+        proxy.cut_after(0)
+        with pytest.raises(StoreError, match="the server ignores Range"):
+            reader.readall()
 
 
 def test_reading_from_a_store_that_stays_away_is_a_transient_error(store: BackupStore, s3_engine: S3Engine) -> None:

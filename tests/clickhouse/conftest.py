@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -78,6 +78,10 @@ class Lab:
                 client.command(statement.replace("{db}", name))
         return name
 
+    def new_set(self) -> str:
+        """The id of a set that nobody has used."""
+        return f"set{next(self.numbers)}"
+
     def prefix(self, set_id: str) -> str:
         """Where a set is."""
         return f"{self.store.root}sets/{set_id}/"
@@ -90,9 +94,10 @@ class Lab:
         server: ClickHouseServer | None = None,
         deadline: float = DEADLINE,
         known: BaseBackup | None = None,
+        set_id: str = "",
     ) -> BaseBackup:
-        """Back a database up into a set of its own."""
-        set_id = f"set{next(self.numbers)}"
+        """Back a database up, into a set of its own unless one is named."""
+        set_id = set_id or self.new_set()
         component = backup_database(
             server or self.server,
             database,
@@ -137,8 +142,6 @@ def module_lab(server: ClickHouseServer, store: BackupStore) -> Iterator[Lab]:
     with ExitStack() as ending:
         yield Lab(server, store, ending)
 
-
-Make = Callable[[str], str]
 
 WITH_NULLS = (
     "CREATE TABLE {db}.t (id UInt64, note Nullable(String), more Nullable(Float64)) ENGINE = MergeTree ORDER BY id",

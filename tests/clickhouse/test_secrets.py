@@ -30,7 +30,9 @@ def test_no_secret_is_in_the_backup_the_servers_tables_its_log_or_ours(
     difference = lab.backup(name, base=full)
     lab.restore(difference)
     client.command("SYSTEM FLUSH LOGS")
-    texts = {f"object {item.key}": lab.store.get(item.key).decode(errors="replace") for item in lab.store.list(lab.store.root)}
+    stored = [item.key for one in (full, difference) for item in lab.store.list(one.prefix)]
+    texts = {key: lab.store.get(key).decode(errors="replace") for key in stored}
+    assert f"{full.prefix}{full.component.path}.backup" in texts
     for table in TABLES:
         texts[f"system.{table}"] = str(client.rows(f"SELECT * FROM system.{table}"))
     texts["the server's log"] = clickhouse_engine.log.read_text(errors="replace")

@@ -44,15 +44,7 @@ def renewed(store: BackupStore, since: LeaseRecord) -> bool:
 class Holder:
     """`lease_holder.py` as a process."""
 
-    def __init__(self, store: BackupStore) -> None:
-        given = {
-            "url": store.endpoint,
-            "access": store.access_key,
-            "secret": store.secret_key.get_secret_value(),
-            "bucket": store.bucket.bucket_name,
-            "stack": store.stack,
-            "seconds": LIFE,
-        }
+    def __init__(self) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.flows.lease_holder"],
             stdin=subprocess.PIPE,
@@ -61,6 +53,17 @@ class Holder:
             text=True,
             bufsize=1,
         )
+
+    def hold(self, store: BackupStore) -> None:
+        """Tell it which lock it will be asked to hold."""
+        given = {
+            "url": store.endpoint,
+            "access": store.access_key,
+            "secret": store.secret_key.get_secret_value(),
+            "bucket": store.bucket.bucket_name,
+            "stack": store.stack,
+            "seconds": LIFE,
+        }
         self.tell(json.dumps(given))
 
     def tell(self, line: str) -> None:
@@ -84,18 +87,26 @@ class Holder:
         self.process.communicate()
 
 
-@pytest.fixture
-def new_holder(store: BackupStore) -> Iterator[Callable[[], Holder]]:
-    """Starts processes that are ready to hold the lock."""
-    begun: list[Holder] = []
-
-    def new() -> Holder:
-        begun.append(Holder(store))
-        return begun[-1]
-
-    yield new
+@pytest.fixture(scope="module", autouse=True)
+def spare_holders() -> Iterator[list[Holder]]:
+    """Processes for the tests that need them: to start one takes seconds, which pass during the other tests."""
+    spare = [Holder() for _ in range(4)]
+    begun = list(spare)
+    yield spare
     for holder in begun:
         holder.end()
+
+
+@pytest.fixture
+def new_holder(store: BackupStore, spare_holders: list[Holder]) -> Callable[[], Holder]:
+    """Gives processes that are ready to hold this test's lock."""
+
+    def new() -> Holder:
+        holder = spare_holders.pop()
+        holder.hold(store)
+        return holder
+
+    return new
 
 
 # --- one holder at a time ------------------------------------------------------------------------------------------------
@@ -146,15 +157,6 @@ def test_threads_never_hold_it_together(store: BackupStore) -> None:
     assert tokens == list(range(1, 9)), "each holder has a token of its own, in the order of holding"
 
 
-def test_processes_never_hold_it_together(new_holder: Callable[[], Holder]) -> None:
-    holders = [new_holder(), new_holder()]
-    for holder in holders:
-        holder.tell("rounds 5")
-    times = sorted(tuple(pair) for holder in holders for pair in json.loads(holder.answer()))
-    assert len(times) == 10
-    assert all(before[1] <= after[0] for before, after in itertools.pairwise(times))
-
-
 def test_who_comes_second_by_a_hair_is_told_who_was_first(store: BackupStore) -> None:
     """Both saw the lock free; the conditional write decides."""
     late = seen_through(store)
@@ -196,37 +198,6 @@ def test_renewal_keeps_the_lock_beyond_its_life(store: BackupStore) -> None:
     lease.check()
     with pytest.raises(LeaseHeld):
         take(store, holder="run 2")
-    lease.release()
-
-
-def test_the_lock_of_a_killed_process_is_taken_over_when_it_has_run_out(
-    store: BackupStore, new_holder: Callable[[], Holder]
-) -> None:
-    holder = new_holder()
-    assert holder.ask("acquire") == "1"
-    holder.process.send_signal(signal.SIGKILL)
-    holder.process.wait()
-    left = record(store)
-    with pytest.raises(LeaseHeld, match="a process"):
-        take(store)
-    lease = take(store, wait=60)
-    assert lease.token == 2
-    assert store.now() >= left.expires_at, "not before its end"
-    lease.release()
-
-
-def test_a_holder_that_hung_is_told_that_it_lost_the_lock(store: BackupStore, new_holder: Callable[[], Holder]) -> None:
-    """A machine that slept, a process that was stopped: it must not go on where it was."""
-    holder = new_holder()
-    assert holder.ask("acquire") == "1"
-    assert holder.ask("check") == "ok"
-    holder.process.send_signal(signal.SIGSTOP)
-    lease = take(store, wait=60)
-    holder.process.send_signal(signal.SIGCONT)
-    assert holder.ask("check") == "LeaseLost"
-    assert holder.ask("release") == "ok"
-    lease.check()
-    assert record(store).token == lease.token == 2, "the late holder's release has not touched the new holder's lock"
     lease.release()
 
 
@@ -379,3 +350,46 @@ def test_holding_leaves_no_thread_behind(store: BackupStore) -> None:
         begun = time.monotonic()
     assert set(threading.enumerate()) <= before
     assert time.monotonic() - begun < 10, "release does not wait for the next renewal"
+
+
+# --- other processes -----------------------------------------------------------------------------------------------------
+
+
+def test_processes_never_hold_it_together(new_holder: Callable[[], Holder]) -> None:
+    holders = [new_holder(), new_holder()]
+    for holder in holders:
+        holder.tell("rounds 5")
+    times = sorted(tuple(pair) for holder in holders for pair in json.loads(holder.answer()))
+    assert len(times) == 10
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(times))
+
+
+def test_the_lock_of_a_killed_process_is_taken_over_when_it_has_run_out(
+    store: BackupStore, new_holder: Callable[[], Holder]
+) -> None:
+    holder = new_holder()
+    assert holder.ask("acquire") == "1"
+    holder.process.send_signal(signal.SIGKILL)
+    holder.process.wait()
+    left = record(store)
+    with pytest.raises(LeaseHeld, match="a process"):
+        take(store)
+    lease = take(store, wait=60)
+    assert lease.token == 2
+    assert store.now() >= left.expires_at, "not before its end"
+    lease.release()
+
+
+def test_a_holder_that_hung_is_told_that_it_lost_the_lock(store: BackupStore, new_holder: Callable[[], Holder]) -> None:
+    """A machine that slept, a process that was stopped: it must not go on where it was."""
+    holder = new_holder()
+    assert holder.ask("acquire") == "1"
+    assert holder.ask("check") == "ok"
+    holder.process.send_signal(signal.SIGSTOP)
+    lease = take(store, wait=60)
+    holder.process.send_signal(signal.SIGCONT)
+    assert holder.ask("check") == "LeaseLost"
+    assert holder.ask("release") == "ok"
+    lease.check()
+    assert record(store).token == lease.token == 2, "the late holder's release has not touched the new holder's lock"
+    lease.release()

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from blocks.settings import Settings
@@ -280,6 +280,5 @@ def test_pruning_every_night_keeps_the_same_as_pruning_once(sets: list[SetFacts]
 
 
 @given(histories(), policies)
-@settings(max_examples=50)
 def test_without_a_good_set_nothing_is_deleted(sets: list[SetFacts], rules: RetentionPolicy) -> None:
     assert plan([replace(item, good=False) for item in sets], rules).delete == []
