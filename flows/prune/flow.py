@@ -7,6 +7,7 @@ from datetime import timedelta
 from prefect import flow
 from pydantic import BaseModel, Field
 
+from blocks.errors import ServiceError
 from flows import catalogue
 from flows.backup.clickhouse import start_all_merges
 from flows.catalogue import manifest_key, set_prefix
@@ -47,14 +48,21 @@ def prune(request: PruneRequest = PruneRequest()) -> list[str]:
         plan = retention.plan([entry.facts() for entry in known.entries], policy)
         left = leftovers.find(stack.store, known, stack.store.now(), timedelta(hours=hours))
         if not request.dry_run:
-            if stack.clickhouse is not None:
-                start_all_merges(
-                    stack.clickhouse, stack.clickhouse_databases()
-                )  # a backup that was killed may have left them stopped
+            start_merges(stack)
             delete_sets(stack, lease, plan.delete)
             remove_leftovers(stack, lease, left)
     summarise(stack, known, plan, left, dry_run=request.dry_run)
     return plan.delete
+
+
+def start_merges(stack: Stack) -> None:
+    """Start ClickHouse's merges again, which a backup that was killed may have left stopped."""
+    if stack.clickhouse is None:
+        return
+    try:
+        start_all_merges(stack.clickhouse, stack.clickhouse_databases())
+    except ServiceError as error:
+        line(f"merges were not looked after: {error}")  # a server that is down forgets that they were stopped
 
 
 def delete_sets(stack: Stack, lease: Lease, ids: list[str]) -> None:
@@ -94,5 +102,6 @@ def summarise(
     for upload in left.uploads:
         summary.row(upload.key, f"{upload.begun:%Y-%m-%d %H:%M}", f"unfinished upload: {verb}")
     summary.publish(f"prune-{stack.name}")
+    line(f"{verb}: {', '.join([*plan.delete, *left.halves]) or 'nothing'}; kept: {', '.join(plan.keep) or 'nothing'}")
     survivors = [entry for entry in known.entries if dry_run or entry.id in plan.keep]
     catalogue.publish(stack.name, survivors, plan.keep, utc_now())
