@@ -100,15 +100,16 @@ def backup_database(
             contents, parts = reader.contents(listed.parts())
             mutations = _pending_mutations(client, database, listed.mutated())
         files = verify_files(listed.files(base_index), store, prefix + path, base.prefix + path if base else None, database)
+        index = Index(files=files, tables=parts)
         return ClickHouseDatabase(
             name=database,
             path=path,
             base=base.set_id if base else None,
             server_version=client.version,
             engine=_database_engine(client, database),
-            bytes=sum(file.bytes for file in files if not file.in_base) + listed.bytes,
+            bytes=index.own_bytes + listed.bytes,
             plain_bytes=listed.data_bytes,
-            index=store_index(store, prefix, f"{path.rstrip('/')}.index.json.zst", Index(files=files, tables=parts)),
+            index=store_index(store, prefix, f"{path.rstrip('/')}.index.json.zst", index),
             backup_file_sha256=listed.sha256,
             tables=_described(tables, listed, contents, mutations),
             not_taken=_not_taken(client, database, tables, listed, contents),
@@ -150,7 +151,7 @@ def _take(
     operation = f"{backup_id}-{secrets.token_hex(4)}"
     options = {"base_backup": server.destination(base.prefix + backup_path(database))} if base else {}
     statement = f"BACKUP DATABASE {identifier(database)} TO {server.destination(folder)}"
-    outcome = run_operation(server, client, statement, operation, options, deadline=clock, progress=progress)
+    outcome = run_operation(server, statement, operation, options, deadline=clock, progress=progress)
     if outcome is Outcome.UNKNOWN and store.find(folder + LIST_NAME) is None:
         raise ServiceError(
             f"clickhouse {client.name}: restarted while it backed up {database}, and {LIST_NAME}, which it writes last, is not "

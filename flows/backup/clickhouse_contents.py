@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -26,6 +26,8 @@ __all__ = ["ContentReader", "reading"]
 
 THREADS = 2
 """Threads on the server for reading; the upload beside it is what takes time, and people's queries come first."""
+
+_ABANDONED_WITHIN = 30.0
 
 
 @dataclass(frozen=True)
@@ -165,13 +167,16 @@ def reading(reader: ContentReader) -> Iterator[Future[None]]:
 
     Yields: the reading, to wait for.
     """
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="clickhouse-content") as pool:
-        ahead = pool.submit(reader.read_ahead)
-        try:
-            yield ahead
-        except BaseException:
-            reader.abandon()
-            raise
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="clickhouse-content")
+    ahead = pool.submit(reader.read_ahead)
+    try:
+        yield ahead
+    except BaseException:
+        reader.abandon()
+        wait([ahead], timeout=_ABANDONED_WITHIN)
+        raise
+    finally:
+        pool.shutdown(wait=False)
 
 
 def _sum(table: TableParts) -> Content:

@@ -31,6 +31,7 @@ S3_PATIENCE: Mapping[str, str | int] = {
 }
 """Settings of the request, not of the statement: 24.x refuses them there (facts: anchors.md 3)."""
 
+_ANSWER_WITHIN = 60.0
 _UNREACHABLE_FOR = 60.0
 _END_WITHIN = 60.0
 _REPORT_EVERY = 20.0
@@ -69,7 +70,6 @@ class Deadline:
 
 def run_operation(
     server: ClickHouseServer,
-    client: ClickHouseClient,
     statement: str,
     operation_id: str,
     options: Mapping[str, str],
@@ -93,12 +93,13 @@ def run_operation(
     if server.max_backup_mib:
         request["max_backup_bandwidth"] = 2 * server.max_backup_mib * _MIB  # files are read twice and both count
     listed = ", ".join(f"{key} = {value}" for key, value in settings.items())
-    try:
-        client.command(f"{statement} SETTINGS {listed} ASYNC", request)
-        return _watch(client, statement.split(" ", 1)[0], operation_id, deadline, progress)
-    except BaseException:
-        _end(client, f"id = {literal(operation_id)}", progress)
-        raise
+    with server.client(timeout=_ANSWER_WITHIN) as client:
+        try:
+            client.command(f"{statement} SETTINGS {listed} ASYNC", request)
+            return _watch(client, statement.split(" ", 1)[0], operation_id, deadline, progress)
+        except BaseException:
+            _end(client, f"id = {literal(operation_id)}", progress)
+            raise
 
 
 def end_operations_on(client: ClickHouseClient, folder: str, progress: Progress) -> None:

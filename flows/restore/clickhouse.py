@@ -140,7 +140,6 @@ class _Restoring:
         what = ", ".join(f"TABLE {qualified(database, name)} AS {qualified(self._target, name)}" for name in names)
         outcome = run_operation(
             self._server,
-            self._client,
             f"RESTORE {what} FROM {self._source}",
             f"restore-{self._target}-{secrets.token_hex(4)}",
             {**options, **self._base},

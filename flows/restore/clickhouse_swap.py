@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from blocks.clickhouse import ClickHouseServer
 from blocks.clickhouse_client import ClickHouseClient, StatementFailed, identifier, qualified
-from blocks.errors import RestoreFailed
+from blocks.errors import RestoreFailed, ServiceError
 from flows.backup.clickhouse_merges import start_merges
 from flows.backup.manifest import ClickHouseDatabase
 from flows.compare.clickhouse_tables import Table, inventory, is_inner, stored_in
@@ -137,6 +137,7 @@ def _exchange(client: ClickHouseClient, swap: TableSwap, live_database: str, sta
     if live is None:
         client.command(f"CREATE TABLE {qualified(live_database, name)} AS {staged.sql}")
     client.command(f"EXCHANGE TABLES {qualified(live_database, name)} AND {staged.sql}")
+    _see(client, live_database, name, swap.staged, swapped=True)
 
 
 def _save_rows(client: ClickHouseClient, swap: TableSwap, step: Step, save: Save) -> None:
@@ -146,6 +147,13 @@ def _save_rows(client: ClickHouseClient, swap: TableSwap, step: Step, save: Save
         put_aside(client, hidden, step.staged, swap.name + PREVIOUS)
     swap.saved = True
     save()
+
+
+def _see(client: ClickHouseClient, database: str, name: str, restored: str, *, swapped: bool) -> None:
+    """Look whether one exchange was made: the driver repeats a request whose connection was reset, and two are none."""
+    live = _one(client, database, name)
+    if (live is not None and live.identity == restored) is not swapped:
+        raise ServiceError(f"clickhouse {database}: table {name} was not exchanged after all; try again")
 
 
 def _define_all(client: ClickHouseClient, step: Step, definitions: Mapping[str, str]) -> None:
@@ -202,6 +210,7 @@ def _undo_exchange(client: ClickHouseClient, swap: TableSwap, step: Step) -> Non
                 f"clickhouse {step.live}: table {swap.name} is not in {step.kept}; there is nothing to put back"
             )
         client.command(f"EXCHANGE TABLES {live.sql} AND {kept.sql}")
+        _see(client, step.live, swap.name, swap.staged, swapped=False)
     if not swap.live and (empty := _one(client, step.live, swap.name)) and empty.identity != swap.staged:
         _drop(client, empty)
 

@@ -333,5 +333,6 @@ class Night:
         for component in manifest.postgres:
             found += [str(item) for item in compare_postgres(self.admin, component, component.name)]
         for table_set in manifest.clickhouse:
-            found += [str(item) for item in on_clickhouse.compare(self.clickhouse, table_set, table_set.name, merged_since=True)]
+            differing = on_clickhouse.compare(self.clickhouse, table_set, table_set.name, merged_since=True)
+            found += [str(item) for item in differing]
         return found
