@@ -106,7 +106,9 @@ def test_the_end_of_the_connections_that_hold_the_snapshot_leaves_no_object(site
 
 
 def test_a_failed_checksum_ends_the_dump_at_once(site: Site) -> None:
-    site.create(LARGE + "CREATE TABLE last AS SELECT 1")
+    site.create(
+        "CREATE TABLE large AS SELECT i FROM generate_series(1, 3000000) i; CREATE TABLE last AS SELECT 1"
+    )  # slow to hash
     checksum = f"""SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = '{site.database}'
         AND state = 'active' AND query LIKE '%hashtextextended%FROM ONLY public.large%'"""
     with ThreadPoolExecutor(1) as pool:
