@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psutil
 import psycopg
 import pyrage
+from prefect.flow_runs import resume_flow_run
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from blocks.__main__ import main as save_blocks
@@ -169,6 +171,11 @@ class Night:
         """Run a flow in this process, which saves its start; returns what it returns, and raises what it raises."""
         with self._as_worker():
             return _CALLS[name](request)
+
+    def resume(self, run_id: str, answer: dict[str, str]) -> None:
+        """Answer a paused run, as a person does in the Prefect UI."""
+        with self._as_worker():
+            resume_flow_run(UUID(run_id), run_input=answer)
 
     @contextlib.contextmanager
     def tampered(self, key: str, data: bytes) -> Iterator[None]:

@@ -139,3 +139,23 @@ def test_an_exchanged_object_is_refused_before_anything_is_restored(backed_up: N
     ):
         backed_up.call("restore", **LANGFUSE)
     assert side_databases(backed_up) == []
+
+
+def test_without_confirmation_the_run_pauses_and_goes_on_when_a_person_approves(backed_up: Night) -> None:
+    run_id = backed_up.sandbox.api.start_run("restore/on-demand", {"request": LANGFUSE | {"confirm": ""}})
+    backed_up.sandbox.api.wait_for_state(run_id, "PAUSED")
+    assert side_databases(backed_up) == []
+    backed_up.resume(run_id, {"decision": "approve", "confirm": "sandbox"})
+    assert backed_up.sandbox.api.wait(run_id).ok
+    assert backed_up.differences(backed_up.newest()) == []
+    backed_up.call("restore", action="forget", confirm="sandbox")
+
+
+def test_a_rejected_run_changes_nothing(backed_up: Night) -> None:
+    run_id = backed_up.sandbox.api.start_run("restore/on-demand", {"request": LANGFUSE | {"confirm": ""}})
+    backed_up.sandbox.api.wait_for_state(run_id, "PAUSED")
+    backed_up.resume(run_id, {"decision": "reject", "confirm": ""})
+    result = backed_up.sandbox.api.wait(run_id)
+    assert result.state_type == "FAILED"
+    assert "rejected; nothing was changed" in result.message
+    assert side_databases(backed_up) == []
