@@ -19,8 +19,9 @@ from blocks.object_store import BackupStore, s3_bucket
 from blocks.postgres import PostgresServer
 from blocks.redis import RedisServer
 from blocks.settings import Settings
+from blocks.source_bucket import SourceBucket, source_name
 
-TYPES: tuple[type[Block], ...] = (BackupStore, BackupKeys, PostgresServer, ClickHouseServer, RedisServer)
+TYPES: tuple[type[Block], ...] = (BackupStore, BackupKeys, SourceBucket, PostgresServer, ClickHouseServer, RedisServer)
 
 
 def documents(settings: Settings) -> Iterator[tuple[str, Block]]:
@@ -37,8 +38,12 @@ def documents(settings: Settings) -> Iterator[tuple[str, Block]]:
         settings.require("backup_bucket"),
         settings.backup_region,
     )
-    yield name, BackupStore(bucket=bucket, prefix=settings.backup_prefix, stack=name, region=settings.backup_region)
+    store = BackupStore(bucket=bucket, prefix=settings.backup_prefix, stack=name, region=settings.backup_region)
+    yield name, store
     yield name, keys(settings)
+    yield from ((source_name(name, source.name), source) for source in sources(settings, store))
+    if settings.copy_bucket:
+        yield f"{name}-copy", copy_store(settings)
     for role, url in (("backup", settings.postgres_backup_url), ("restore", settings.postgres_restore_url)):
         if url is not None:
             databases, bin_dirs = settings.postgres_databases, settings.postgres_bin_dirs
@@ -58,6 +63,50 @@ def documents(settings: Settings) -> Iterator[tuple[str, Block]]:
         )
     if settings.redis_url is not None:
         yield name, RedisServer(url=settings.redis_url)
+
+
+def sources(settings: Settings, store: BackupStore) -> Iterator[SourceBucket]:
+    """Make the block of each bucket that is backed up.
+
+    Args:
+        store: whose server and credentials are theirs too, unless the settings say otherwise.
+    """
+    for bucket in settings.source_buckets:
+        made = s3_bucket(
+            settings.source_endpoint or settings.minio_endpoint or None,
+            settings.source_access_key or settings.minio_access_key,
+            settings.source_secret_key if settings.source_access_key else settings.minio_secret_key,
+            bucket,
+            settings.backup_region,
+        )
+        same = bucket == store.name and made.credentials.aws_client_parameters.endpoint_url == store.endpoint
+        yield SourceBucket(bucket=made, region=settings.backup_region, except_below=store.root if same else "")
+
+
+def copy_store(settings: Settings) -> BackupStore:
+    """Make the block of the second store, which the copies go to.
+
+    Raises:
+        SettingsError: its keys are not set, or it is the store itself: a copy there would die with it.
+    """
+    access_key = settings.require("copy_access_key")
+    first = (settings.minio_endpoint, settings.backup_bucket)
+    if first == (settings.copy_endpoint, settings.copy_bucket):
+        raise SettingsError(
+            f"setting COPY_BUCKET: {settings.copy_bucket} is the bucket of the backups themselves, so its loss would take the "
+            "copies too; name a bucket of another provider or account"
+        )
+    bucket = s3_bucket(
+        settings.copy_endpoint or None, access_key, settings.copy_secret_key, settings.copy_bucket, settings.copy_region
+    )
+    return BackupStore(
+        bucket=bucket,
+        prefix=settings.copy_prefix,
+        stack=settings.stack_name,
+        region=settings.copy_region,
+        lock_mode=settings.copy_lock_mode,
+        lock_days=settings.copy_lock_days,
+    )
 
 
 def keys(settings: Settings) -> BackupKeys:

@@ -12,7 +12,7 @@ from blocks.retry import retrying
 from blocks.s3_errors import translate
 
 if TYPE_CHECKING:
-    from blocks.object_store import BackupStore
+    from blocks.object_bucket import ObjectBucket
 
 
 class ObjectReader(io.RawIOBase):
@@ -27,7 +27,7 @@ class ObjectReader(io.RawIOBase):
 
     TRIES = 5
 
-    def __init__(self, store: BackupStore, key: str) -> None:
+    def __init__(self, store: ObjectBucket, key: str) -> None:
         super().__init__()
         self._store = store
         self._key = key

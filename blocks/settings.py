@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -46,6 +46,27 @@ class Settings(BaseSettings):
     backup_prefix: str = Field(default="backups", description="Folder in that bucket")
     backup_region: str = Field(default="us-east-1", description="Region of that bucket")
 
+    source_buckets: Names = Field(default=[], description="Buckets to back up, for example langfuse")
+    source_endpoint: str = Field(default="", description="URL of their server; empty: that of the store")
+    source_access_key: str = Field(default="", description="Their access key; empty: that of the store")
+    source_secret_key: SecretStr = Field(default=SecretStr(""), description="Their secret key; empty: that of the store")
+
+    copy_endpoint: str = Field(default="", description="URL of the second store, off the stack; empty: AWS")
+    copy_bucket: str = Field(default="", description="Bucket for copies of the backups; empty: no copies")
+    copy_access_key: str = Field(default="", description="Access key of the second store")
+    copy_secret_key: SecretStr = Field(default=SecretStr(""), description="Secret key of the second store")
+    copy_prefix: str = Field(default="backups", description="Folder in that bucket")
+    copy_region: str = Field(default="us-east-1", description="Region of that bucket")
+    copy_lock_mode: Literal["", "governance", "compliance"] = Field(
+        default="", description="Object lock of the copies: governance or compliance; empty: none"
+    )
+    copy_lock_days: int = Field(default=30, ge=1, description="The object lock of a copy ends after so many days")
+    copy_keep_last: int = Field(default=3, ge=1, description="Newest copies kept whatever their age")
+    copy_keep_daily: int = Field(default=30, ge=0, description="Days of which the newest copy is kept")
+    copy_keep_weekly: int = Field(default=12, ge=0, description="Weeks of which the newest copy is kept")
+    copy_keep_monthly: int = Field(default=24, ge=0, description="Months of which the newest copy is kept")
+    copy_keep_yearly: int = Field(default=5, ge=0, description="Years of which the newest copy is kept")
+
     backup_age_recipients: Names = Field(default=[], description="age public keys that backups are encrypted to")
     backup_age_identity: SecretStr | None = Field(default=None, description="age secret key for drills and restores")
     backup_signing_key: SecretStr | None = Field(default=None, description="Ed25519 private key, 32 bytes as hex")
@@ -67,12 +88,14 @@ class Settings(BaseSettings):
     backup_deadline_minutes: int = Field(default=360, ge=1, description="One component may take so long")
     drill_directory: str = Field(default="", description="Folder for scratch engines; empty: the system's temporary folder")
 
-    @field_validator("postgres_databases", "postgres_bin_dirs", "clickhouse_db", "backup_age_recipients", mode="before")
+    @field_validator(
+        "postgres_databases", "postgres_bin_dirs", "clickhouse_db", "source_buckets", "backup_age_recipients", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
-    @field_validator("minio_endpoint", "clickhouse_store_endpoint")
+    @field_validator("minio_endpoint", "clickhouse_store_endpoint", "source_endpoint", "copy_endpoint")
     @classmethod
     def _is_url(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from prefect.artifacts import create_table_artifact
-from pydantic import BaseModel, Field, ValidationError
 
 from blocks.errors import IntegrityError, ObjectMissing, RestoreRefused
 from blocks.keys import BackupKeys
@@ -18,25 +17,12 @@ from blocks.retry import retrying
 from flows.backup.manifest import Manifest
 from flows.backup.stream import open_encrypted, verify_stored
 from flows.prune.retention import SetFacts
+from flows.side_file import DrillRecord, SideFile, read_side_file
 
-DEFINITIONS = "postgres/definitions.json.zst.age"
-"""Key, below the set, of the catalogues of its Postgres databases."""
+DEFINITIONS = "definitions.json.zst.age"
+"""Key, below the set, of its databases' tables, sequences and catalogues."""
 READERS = 16
 """Manifests read at once: each is small, the time goes into round trips."""
-
-
-class DrillRecord(BaseModel):
-    """The outcome of the last drill of a set, kept beside it as drill.json."""
-
-    set_id: str
-    at: datetime
-    ok: bool
-    full: bool = Field(description="Every component was restored and every table compared; only then is the set proven")
-    recovery_seconds: int = Field(description="From the first byte read to the last table restored")
-    compare_seconds: int
-    components: list[str]
-    scratch: str = Field(description="Where it was restored to")
-    differences: list[str] = Field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -45,19 +31,24 @@ class Entry:
 
     Attributes:
         id: of the set. manifest: None when it cannot be read or its signature does not hold.
-        fault: why it is not good, empty when it is.
-        drill: the last drill's record, None when never drilled.
+        fault: why it cannot be read or restored, empty when it can.
+        checks: what was found out about it since.
     """
 
     id: str
     manifest: Manifest | None
     fault: str = ""
-    drill: DrillRecord | None = None
+    checks: SideFile = field(default_factory=SideFile)
 
     @property
     def good(self) -> bool:
         """Say whether the set is whole as far as anybody looked."""
-        return not self.fault and (self.drill is None or self.drill.ok)
+        return not self.fault and not self.checks.fault
+
+    @property
+    def drill(self) -> DrillRecord | None:
+        """The last drill's record, None when never drilled."""
+        return self.checks.drill
 
     @property
     def created_at(self) -> datetime:
@@ -151,13 +142,8 @@ def manifest_key(store: BackupStore, set_id: str) -> str:
     return set_prefix(store, set_id) + "manifest.json"
 
 
-def drill_key(store: BackupStore, set_id: str) -> str:
-    """Return the key of a set's drill record."""
-    return set_prefix(store, set_id) + "drill.json"
-
-
 def read(store: BackupStore, keys: BackupKeys) -> Catalogue:
-    """Read every manifest and drill record of the stack.
+    """Read every manifest and side file of the stack.
 
     Args:
         store: where. keys: whose verify key the signatures must fit.
@@ -216,7 +202,7 @@ def load_manifest(store: BackupStore, keys: BackupKeys, set_id: str) -> Manifest
 
 
 def with_definitions(store: BackupStore, keys: BackupKeys, manifest: Manifest) -> Manifest:
-    """Fill in the catalogues of the Postgres databases, which a stored manifest keeps in an object of their own.
+    """Fill in the tables, sequences and catalogues of the databases, which a stored manifest keeps in an object of their own.
 
     Raises:
         SettingsError: there is no age identity here.
@@ -227,7 +213,11 @@ def with_definitions(store: BackupStore, keys: BackupKeys, manifest: Manifest) -
     prefix = set_prefix(store, manifest.id)
     verify_stored(store, prefix, manifest.definitions)
     with open_encrypted(store, prefix, manifest.definitions, keys) as source:
-        return manifest.with_catalogues(json.loads(source.read()))
+        data = source.read()
+    try:
+        return manifest.with_details(json.loads(data))
+    except ValueError:
+        raise IntegrityError(f"set {manifest.id}: {DEFINITIONS} does not hold what this version expects") from None
 
 
 def _entry(store: BackupStore, keys: BackupKeys, set_id: str) -> Entry | None:
@@ -237,16 +227,7 @@ def _entry(store: BackupStore, keys: BackupKeys, set_id: str) -> Entry | None:
         return None
     except IntegrityError as error:
         return Entry(id=set_id, manifest=None, fault=str(error))
-    return Entry(id=set_id, manifest=manifest, drill=_drill(store, set_id))
-
-
-def _drill(store: BackupStore, set_id: str) -> DrillRecord | None:
-    try:
-        return DrillRecord.model_validate_json(retrying(lambda: store.get(drill_key(store, set_id))))
-    except ObjectMissing:
-        return None
-    except ValidationError:
-        return None  # a damaged view; the set itself is judged by its manifest, and the next drill writes a new one
+    return Entry(id=set_id, manifest=manifest, checks=read_side_file(store, set_id))
 
 
 def time_of(set_id: str) -> datetime:
@@ -275,9 +256,10 @@ def publish(stack: str, entries: Iterable[Entry], kept: dict[str, list[str]], no
         {
             "set": entry.id,
             "age": age(now - entry.created_at),
-            "size": size(entry.manifest.stored_bytes) if entry.manifest else "?",
+            "size": _size(entry),
             "components": _components(entry),
             "label": entry.manifest.label if entry.manifest else "",
+            "checked": _checked(entry, now),
             "drilled": _drilled(entry, now),
             "kept because": ", ".join(kept.get(entry.id, [])) or "goes at the next prune",
         }
@@ -291,6 +273,23 @@ def publish(stack: str, entries: Iterable[Entry], kept: dict[str, list[str]], no
 def _components(entry: Entry) -> str:
     names = ", ".join(f"{c.kind} {c.name}" for c in entry.manifest.components) if entry.manifest else ""
     return "; ".join(part for part in (names, entry.fault) if part)
+
+
+def _size(entry: Entry) -> str:
+    if entry.manifest is None:
+        return "?"
+    odd = entry.checks.size
+    return size(entry.manifest.stored_bytes) + (f" ({odd.what})" if odd is not None and not odd.ok else "")
+
+
+def _checked(entry: Entry, now: datetime) -> str:
+    levels = (("present", entry.checks.presence), ("hashes", entry.checks.hashes))
+    said = [
+        f"{name} {age(now - check.at)} ago" if check.ok else f"{name} FAILED {age(now - check.at)} ago: {check.what}"
+        for name, check in levels
+        if check is not None
+    ]
+    return ", ".join(said) or "never"
 
 
 def _drilled(entry: Entry, now: datetime) -> str:

@@ -16,6 +16,7 @@ from blocks.object_store import BackupStore
 from blocks.postgres import PostgresServer
 from blocks.redis import RedisServer
 from blocks.settings import Settings
+from blocks.source_bucket import SourceBucket, source_name
 from flows.lease import Lease, exclusive
 from flows.report import flow_run_id
 
@@ -32,6 +33,7 @@ class Stack:
         store, keys: where backups go and what they are encrypted and signed with.
         postgres, postgres_admin: the server as the backup role and as the restore role; None where there is no such block.
         clickhouse, redis: None where there is no such block.
+        sources: the buckets that are backed up. copy: the second store, off the stack; None where there is none.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Stack:
     postgres_admin: PostgresServer | None
     clickhouse: ClickHouseServer | None
     redis: RedisServer | None
+    sources: tuple[SourceBucket, ...] = ()
+    copy: BackupStore | None = None
 
     @classmethod
     def load(cls) -> Stack:
@@ -61,6 +65,8 @@ class Stack:
             postgres_admin=_optional(PostgresServer, f"{name}-restore"),
             clickhouse=_optional(ClickHouseServer, name),
             redis=_optional(RedisServer, name),
+            sources=tuple(_required(SourceBucket, source_name(name, bucket)) for bucket in settings.source_buckets),
+            copy=_optional(BackupStore, f"{name}-copy"),
         )
 
     def exclusive(self, flow: str, lease: Lease | None = None) -> AbstractContextManager[Lease]:
@@ -93,6 +99,12 @@ class Stack:
         if self.clickhouse is None:
             raise SettingsError("clickhouse: not set up; set CLICKHOUSE_HOST and run `python -m blocks`")
         return self.clickhouse
+
+    def need_copy(self) -> BackupStore:
+        """Return the second store, or say what to set."""
+        if self.copy is None:
+            raise SettingsError("copy: no second store is set up; set COPY_BUCKET and its keys, and run `python -m blocks`")
+        return self.copy
 
 
 def _optional(block: type[B], name: str) -> B | None:

@@ -77,7 +77,11 @@ class DatabaseProperties(Record):
 
 
 class PostgresDatabase(Record):
-    """One Postgres database in a set."""
+    """One Postgres database in a set.
+
+    A stored manifest keeps what there are hundreds or thousands of in the object `definitions`; here it is empty then: tables,
+    sequences and the catalogue.
+    """
 
     kind: Literal["postgres"] = "postgres"
     name: str
@@ -90,13 +94,12 @@ class PostgresDatabase(Record):
     extensions: dict[str, str] = Field(default_factory=dict, description="name -> version")
     roles: list[str] = Field(default_factory=list, description="Roles that a server must have before it can be restored")
     not_taken: list[str] = Field(default_factory=list, description="What of the database is not in the dump")
-    tables: list[TableContent]
+    tables: list[TableContent] = Field(default_factory=list)
     sequences: list[SequenceBounds] = Field(default_factory=list)
     large_objects: LargeObjects = LargeObjects()
     catalogue: dict[str, str] = Field(
         default_factory=dict,
-        description="Every definition, owner, grant and comment: what it is -> its text, or sha256:<hex> where long. "
-        "Empty in a stored manifest, which keeps them in the object `definitions`: there are thousands",
+        description="Every definition, owner, grant and comment: what it is -> its text, or sha256:<hex> where long",
     )
     started_at: datetime
     finished_at: datetime
@@ -128,7 +131,7 @@ class ClickHouseTable(Record):
 
 
 class ClickHouseDatabase(Record):
-    """One ClickHouse database in a set, as a native BACKUP directory."""
+    """One ClickHouse database in a set, as a native BACKUP directory; its tables are in `definitions` too."""
 
     kind: Literal["clickhouse"] = "clickhouse"
     name: str
@@ -140,13 +143,44 @@ class ClickHouseDatabase(Record):
     plain_bytes: int = Field(description="Size of the tables' data it stands for, bytes")
     index: StoredObject = Field(description="Every file that it consists of, own and in the base, with size and ETag")
     backup_file_sha256: str = Field(description="SHA-256 of ClickHouse's own list, the object .backup, hex")
-    tables: list[ClickHouseTable]
+    tables: list[ClickHouseTable] = Field(default_factory=list)
     not_taken: list[str] = Field(default_factory=list, description="What of the database is not in it, or cannot be compared")
     started_at: datetime
     finished_at: datetime
 
 
-Component = Annotated[PostgresDatabase | PostgresGlobals | ClickHouseDatabase, Field(discriminator="kind")]
+class BucketContents(Record):
+    """One bucket in a set: an index of what existed at that moment, and the packs that hold the bytes.
+
+    Packs lie outside the set's folder and are shared between sets: unchanged objects are referenced, not stored again.
+    """
+
+    kind: Literal["bucket"] = "bucket"
+    name: str = Field(description="The bucket's name")
+    prefix: str = Field(default="", description="Only keys below this were taken")
+    index: StoredObject = Field(description="A JSON line for each object, sorted by key; readable, as the bucket itself is")
+    packs: StoredObject = Field(description="A JSON line for each pack that the index refers to, with size and hash")
+    pack_ids: dict[str, str] = Field(
+        default_factory=dict, description="The same packs, short: id of the set that wrote them -> their numbers as 1-5,9"
+    )
+    objects: int = Field(description="Objects in the index")
+    bytes: int = Field(description="Their size together, bytes")
+    new_objects: int = Field(default=0, description="Objects that this set was the first to store")
+    new_bytes: int = Field(default=0, description="Stored size of the packs that this set wrote, bytes")
+    not_taken: list[str] = Field(default_factory=list, description="Objects that vanished or could not be read meanwhile")
+    started_at: datetime
+    finished_at: datetime
+
+
+class Dangling(Record):
+    """References from one store into another that led nowhere when the set was taken: a restore must not have more."""
+
+    name: Literal["clickhouse projects without postgres project", "finished media without object"]
+    count: int
+    examples: list[str] = Field(default_factory=list, description="The first hundred, sorted")
+
+
+Component = Annotated[PostgresDatabase | PostgresGlobals | ClickHouseDatabase | BucketContents, Field(discriminator="kind")]
 
 
 class KeyFingerprints(Record):
@@ -184,7 +218,10 @@ class Manifest(Record):
     components: list[Component]
     fingerprints: KeyFingerprints | None = None
     not_taken: list[str] = Field(default_factory=list, description="What a reader might expect here and will not find")
-    definitions: StoredObject | None = Field(default=None, description="The catalogues of the Postgres databases, by name")
+    definitions: StoredObject | None = Field(
+        default=None, description="Tables, sequences and catalogues of the databases: a list of thousands of sets stays short"
+    )
+    dangling: list[Dangling] = Field(default_factory=list)
     extras: list[StoredObject] = Field(default_factory=list, description="RESTORE.md, restore.sh")
     signature: Signature | None = None
 
@@ -192,14 +229,24 @@ class Manifest(Record):
         """Return the canonical JSON that the signature covers."""
         return _canonical(self.model_dump(mode="json", exclude={"signature"}))
 
-    def catalogues(self) -> dict[str, dict[str, str]]:
-        """Return the catalogue of every Postgres database by name."""
-        return {component.name: component.catalogue for component in self.postgres}
+    def details(self) -> dict[str, dict[str, Any]]:
+        """Return what a stored manifest keeps apart, as JSON: component as `kind/name` -> field -> value."""
+        return {
+            f"{c.kind}/{c.name}": c.model_dump(mode="json", include=set(_DETAILS[c.kind]))
+            for c in self.components
+            if c.kind in _DETAILS
+        }
 
-    def with_catalogues(self, catalogues: Mapping[str, dict[str, str]]) -> Self:
-        """Return the manifest with other catalogues; those that are not given become empty."""
+    def with_details(self, details: Mapping[str, Mapping[str, Any]]) -> Self:
+        """Return the manifest with other details; those that are not given become empty.
+
+        Raises:
+            ValueError: they are not what `details` returned.
+        """
         components = [
-            c.model_copy(update={"catalogue": catalogues.get(c.name, {})}) if isinstance(c, PostgresDatabase) else c
+            c.model_validate({**c.model_dump(exclude=set(_DETAILS[c.kind])), **details.get(f"{c.kind}/{c.name}", {})})
+            if c.kind in _DETAILS
+            else c
             for c in self.components
         ]
         return self.model_copy(update={"components": components})
@@ -240,6 +287,11 @@ class Manifest(Record):
         return [c for c in self.components if isinstance(c, ClickHouseDatabase)]
 
     @property
+    def buckets(self) -> list[BucketContents]:
+        """The buckets in the set."""
+        return [c for c in self.components if isinstance(c, BucketContents)]
+
+    @property
     def globals(self) -> PostgresGlobals | None:
         """Roles and grants of the Postgres server, if they were taken."""
         return next((c for c in self.components if isinstance(c, PostgresGlobals)), None)
@@ -251,17 +303,23 @@ class Manifest(Record):
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes that this set alone takes in the store."""
-        own = sum(c.bytes for c in self.clickhouse)
+        """Bytes that this set alone has put into the store."""
+        own = sum(c.bytes for c in self.clickhouse) + sum(c.new_bytes for c in self.buckets)
         return own + sum(o.bytes for o in self.stored_objects())
 
     def stored_objects(self) -> Iterator[StoredObject]:
-        """Yield every object whose hash the manifest records: all but ClickHouse's files, which an index lists."""
+        """Yield every object whose hash the manifest records: all but packs and ClickHouse's files, which these list."""
         yield from self.extras
         if self.definitions is not None:
             yield self.definitions
         for component in self.components:
-            yield component.index if isinstance(component, ClickHouseDatabase) else component.object
+            if isinstance(component, BucketContents):
+                yield from (component.index, component.packs)
+            else:
+                yield component.index if isinstance(component, ClickHouseDatabase) else component.object
+
+
+_DETAILS: dict[str, tuple[str, ...]] = {"postgres": ("tables", "sequences", "catalogue"), "clickhouse": ("tables",)}
 
 
 def _canonical(body: dict[str, Any]) -> bytes:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from blocks.errors import BackupFailed, ConditionFailed, IntegrityError, SettingsError, StackError, StoreError
 from blocks.retry import retrying
@@ -67,6 +68,7 @@ class BackupSet:
     def commit(self) -> Manifest:
         """Verify that everything is stored, sign the manifest and put it: from then on the set exists.
 
+        Returns: the manifest, with the details that the stored one keeps apart.
         Raises:
             IntegrityError: an object is missing or has another size than was written.
             LeaseLost: the stack's lock is no longer ours.
@@ -88,16 +90,17 @@ class BackupSet:
             fingerprints=KeyFingerprints(wrapped_key=wrapped, values=values),
             not_taken=self.not_taken,
         )
-        definitions = self._store_definitions(draft.catalogues())
-        draft = draft.with_catalogues({}).model_copy(update={"definitions": definitions})
-        draft = draft.model_copy(update={"extras": self._store_extras(draft)})
+        details = draft.details()
+        draft = draft.model_copy(update={"definitions": self._store_definitions(details)})
+        extras = self._store_extras(draft)
+        draft = draft.with_details({}).model_copy(update={"extras": extras})
         self._verify(draft)
         public_key, value = self._stack.keys.sign(draft.signed_bytes())
         manifest = draft.model_copy(update={"signature": Signature(public_key=public_key, value=value)})
         self._lease.check()
         self._put_manifest(manifest.to_json())
         self.committed = True
-        return manifest
+        return manifest.with_details(details)
 
     def discard(self) -> None:
         """Remove everything this run stored, unfinished uploads included.
@@ -121,11 +124,11 @@ class BackupSet:
             if not found:
                 retrying(lambda: store.put(key, data, if_etag=etag))
 
-    def _store_definitions(self, catalogues: dict[str, dict[str, str]]) -> StoredObject | None:
+    def _store_definitions(self, details: dict[str, dict[str, Any]]) -> StoredObject | None:
         """Store what would make the manifest too large to list thousands of them; encrypted, as function bodies are in it."""
-        if not catalogues:
+        if not details:
             return None
-        data = json.dumps(catalogues, sort_keys=True, ensure_ascii=False).encode()
+        data = json.dumps(details, sort_keys=True, ensure_ascii=False).encode()
         store, keys = self._stack.store, self._stack.keys
         return retrying(lambda: store_encrypted(store, self.prefix, DEFINITIONS, io.BytesIO(data), keys))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flows import catalogue
-from flows.backup.manifest import ClickHouseDatabase, Manifest, PostgresDatabase
+from flows.backup.manifest import BucketContents, ClickHouseDatabase, Manifest, PostgresDatabase
 from flows.lease import utc_now
 from flows.prune.policy import policy_of
 from flows.prune.retention import plan
@@ -26,6 +26,11 @@ def show_set(manifest: Manifest) -> None:
             kind = f"difference to {component.base}" if component.base else "full"
             sizes = _sizes(component.plain_bytes, component.bytes)
             summary.row(f"clickhouse {component.name}", len(component.tables), rows, *sizes, seconds, kind)
+        elif isinstance(component, BucketContents):
+            sizes = _sizes(component.bytes, component.new_bytes)
+            summary.row(
+                f"bucket {component.name}", "", component.objects, *sizes, seconds, f"{component.new_objects} new objects"
+            )
         else:
             sizes = _sizes(component.object.plain_bytes, component.object.bytes)
             summary.row("postgres roles and grants", "", len(component.roles), *sizes, seconds, "full")

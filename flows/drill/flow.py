@@ -11,12 +11,12 @@ from blocks.errors import DrillFailed, IntegrityError
 from flows import catalogue
 from flows.backup.manifest import Manifest
 from flows.backup.views import show_catalogue
-from flows.catalogue import DrillRecord, drill_key
 from flows.drill.scratch import embedded, on_live_server
 from flows.drill.tasks import Outcome, damaged, prove_clickhouse, prove_postgres, show_drill
 from flows.lease import utc_now
 from flows.report import Progress, line
 from flows.restore.choose import Parts, chosen
+from flows.side_file import DrillRecord, update_side_file
 from flows.stack import Stack
 
 Place = Literal["embedded", "server"]
@@ -88,7 +88,7 @@ def drill(request: DrillRequest = DrillRequest()) -> DrillRecord:
         scratch=place,
         differences=differences[:100],
     )
-    stack.store.put(drill_key(stack.store, manifest.id), record.model_dump_json(indent=1).encode())
+    update_side_file(stack.store, manifest.id, lambda known: known.model_copy(update={"drill": record}))
     show_drill(stack, record, outcomes)
     show_catalogue(stack)
     if differences:

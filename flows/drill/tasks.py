@@ -12,7 +12,7 @@ from blocks.errors import IntegrityError, SettingsError
 from blocks.retry import TASK_RETRIES, TASK_RETRY_DELAYS, retry_task
 from flows import catalogue
 from flows.backup.manifest import ClickHouseDatabase, Manifest, PostgresDatabase
-from flows.catalogue import DrillRecord, set_prefix
+from flows.catalogue import set_prefix
 from flows.compare.differences import Difference
 from flows.compare.postgres import compare_database as compare_postgres
 from flows.drill.scratch import Scratch
@@ -21,6 +21,7 @@ from flows.restore import clickhouse as restore_clickhouse
 from flows.restore import postgres as restore_postgres
 from flows.restore.choose import base_of, side_name
 from flows.restore.postgres_roles import create_missing_roles
+from flows.side_file import DrillRecord
 from flows.stack import Stack
 
 DEADLINE = 12 * 3600.0

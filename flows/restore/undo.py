@@ -59,7 +59,7 @@ def settle(stack: Stack) -> list[RestoreJournal]:
             undo(stack, journal)
         else:
             manifest = catalogue.load_manifest(stack.store, stack.keys, journal.set_id)
-            swap_all(stack, manifest, journal)
+            swap_all(stack, catalogue.with_definitions(stack.store, stack.keys, manifest), journal)
             line(f"restore {journal.id} died in its swap: finished")
     return settled
 

@@ -11,6 +11,7 @@ from blocks.object_store import BackupStore
 from blocks.postgres import PostgresServer
 from blocks.redis import RedisServer
 from blocks.settings import Settings
+from blocks.source_bucket import SourceBucket
 from flows.stack import Stack
 
 
@@ -33,13 +34,16 @@ def stack_from(environment: Mapping[str, str]) -> Stack:
     settings = settings_from(environment)
     made = list(documents(settings))
     postgres = {name: block for name, block in made if isinstance(block, PostgresServer)}
+    stores = {name: block for name, block in made if isinstance(block, BackupStore)}
     return Stack(
         name=settings.stack_name,
         settings=settings,
-        store=next(block for _, block in made if isinstance(block, BackupStore)),
+        store=stores[settings.stack_name],
         keys=next(block for _, block in made if isinstance(block, BackupKeys)),
         postgres=postgres.get(f"{settings.stack_name}-backup"),
         postgres_admin=postgres.get(f"{settings.stack_name}-restore"),
         clickhouse=next((block for _, block in made if isinstance(block, ClickHouseServer)), None),
         redis=next((block for _, block in made if isinstance(block, RedisServer)), None),
+        sources=tuple(block for _, block in made if isinstance(block, SourceBucket)),
+        copy=stores.get(f"{settings.stack_name}-copy"),
     )

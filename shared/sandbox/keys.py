@@ -27,7 +27,8 @@ class SandboxKeys:
         recipients: their public keys, in that order.
         signing_key: Ed25519 private key, 32 bytes as hex. verify_key: its public key, hex.
         litellm_salt_key: LiteLLM's LITELLM_SALT_KEY. encryption_key: Langfuse's ENCRYPTION_KEY, 64 hex digits.
-        store_secret_key: S3 secret of the identity that takes backups.
+        store_secret_key: S3 secret of the identity that takes backups. source_secret_key: of the one that Langfuse's bucket
+            belongs to. copy_secret_key: of the one that copies go to, on another server.
         postgres: passwords of the roles.
     """
 
@@ -39,6 +40,8 @@ class SandboxKeys:
     litellm_salt_key: str
     encryption_key: str
     store_secret_key: str
+    source_secret_key: str
+    copy_secret_key: str
     postgres: Passwords
 
     @property
@@ -60,6 +63,8 @@ class SandboxKeys:
             litellm_salt_key="sk-" + secrets.token_urlsafe(24),
             encryption_key=secrets.token_hex(32),
             store_secret_key=secrets.token_urlsafe(24),
+            source_secret_key=secrets.token_urlsafe(24),
+            copy_secret_key=secrets.token_urlsafe(24),
             postgres=new_passwords(),
         )
 

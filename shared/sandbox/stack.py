@@ -53,18 +53,22 @@ class Sandbox:
 
     Attributes:
         postgres, clickhouse, redis, store: the engines, from `start` on; `store` is the S3 server.
+        second_store: another S3 server, which copies of the backups go to.
         keys: the secrets that no engine makes for itself.
         seconds: how long each part took to start, by name.
     """
 
     stack_name = "sandbox"
     bucket = "backups"
+    source_bucket = "langfuse"
+    copy_bucket = "copies"
     clickhouse_database = "langfuse"
 
     postgres: PostgresEngine
     clickhouse: ClickHouseEngine
     redis: RedisEngine
     store: S3Engine
+    second_store: S3Engine
     keys: SandboxKeys
 
     def __init__(
@@ -119,6 +123,7 @@ class Sandbox:
                     "postgres": self._start_postgres,
                     "clickhouse": self._start_clickhouse,
                     "s3": self._start_store,
+                    "second s3": self._start_second_store,
                     "redis": self.redis.start,
                 }
             )
@@ -232,9 +237,16 @@ class Sandbox:
         )
         self.clickhouse = ClickHouseEngine(self.directory / "clickhouse")
         self.redis = RedisEngine(self.directory / "redis")
-        actions = [f"{action}:{self.bucket}" for action in ("Admin", "Read", "Write", "List", "Tagging")]
-        identity = Identity("backups", self.bucket, self.keys.store_secret_key, actions)
-        self.store = S3Engine(self.directory / "s3", identities=[identity])
+        self.store = S3Engine(
+            self.directory / "s3",
+            identities=[
+                _owner(self.bucket, self.keys.store_secret_key),
+                _owner(self.source_bucket, self.keys.source_secret_key),
+            ],
+        )
+        self.second_store = S3Engine(
+            self.directory / "s3-copies", identities=[_owner(self.copy_bucket, self.keys.copy_secret_key)]
+        )
         if self._with_prefect:
             self._server = PrefectServer(
                 self.directory / "prefect", STATE / "cache", auth=self._api_auth, schedules=self._schedules
@@ -247,8 +259,9 @@ class Sandbox:
         """Remove shared memory and sockets outside the directory, which only the engines can find."""
         if (self.directory / "postgres").exists():
             PostgresEngine(self.directory / "postgres").kill()
-        if (self.directory / "s3").exists():
-            S3Engine(self.directory / "s3").kill()
+        for name in ("s3", "s3-copies"):
+            if (self.directory / name).exists():
+                S3Engine(self.directory / name).kill()
 
     def _start_postgres(self) -> None:
         self.postgres.start()
@@ -263,6 +276,11 @@ class Sandbox:
     def _start_store(self) -> None:
         self.store.start()
         self.store.create_bucket(self.bucket)
+        self.store.create_bucket(self.source_bucket)
+
+    def _start_second_store(self) -> None:
+        self.second_store.start()
+        self.second_store.create_bucket(self.copy_bucket)
 
     def _start_server(self) -> None:
         self.server.start()
@@ -290,7 +308,7 @@ class Sandbox:
             self._worker.stop()
         if self._api is not None:
             self._api.close()
-        parts = [getattr(self, name, None) for name in ("_server", "postgres", "clickhouse", "redis", "store")]
+        parts = [getattr(self, name, None) for name in ("_server", "postgres", "clickhouse", "redis", "store", "second_store")]
         stops = {str(index): part.stop for index, part in enumerate(parts) if part is not None}
         if stops:
             together(stops, report=lambda name, seconds: None, give_up=lambda: None)
@@ -299,6 +317,12 @@ class Sandbox:
         """Turn SIGTERM into SystemExit, unless the program has its own way."""
         if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             self._sigterm = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
+def _owner(bucket: str, secret_key: str) -> Identity:
+    """A key pair that may do everything in one bucket, and is called as the bucket."""
+    actions = [f"{action}:{bucket}" for action in ("Admin", "Read", "Write", "List", "Tagging")]
+    return Identity(bucket, bucket, secret_key, actions)
 
 
 def _there(part: T | None) -> T:

@@ -123,10 +123,11 @@ def test_the_bases_are_those_of_differences_only() -> None:
     assert manifest(components=both).bases == {"20261122T030000Z-aaaaaa"}
 
 
-def test_catalogues_are_taken_out_and_put_back() -> None:
-    made = manifest(components=[clickhouse(), postgres("a", catalogue={"table t": "x"}), postgres("b", catalogue={})])
-    catalogues = made.catalogues()
-    bare = made.with_catalogues({})
-    assert catalogues == {"a": {"table t": "x"}, "b": {}}
-    assert all(not database.catalogue for database in bare.postgres)
-    assert bare.with_catalogues(catalogues) == made
+def test_details_are_taken_out_and_put_back() -> None:
+    made = manifest(components=[clickhouse(), postgres("a", catalogue={"table t": "x"}), postgres("b", catalogue={}), roles()])
+    details = json.loads(json.dumps(made.details()))
+    bare = made.with_details({})
+    assert details["postgres/a"]["catalogue"] == {"table t": "x"}
+    assert all(not database.tables for database in [*bare.postgres, *bare.clickhouse])
+    assert len(bare.to_json()) < len(made.to_json())
+    assert bare.with_details(details) == made

@@ -12,6 +12,7 @@ from blocks.errors import SettingsError
 from blocks.keys import BackupKeys
 from blocks.object_store import BackupStore
 from blocks.settings import Settings
+from blocks.source_bucket import SourceBucket
 from shared.engines.redis import RedisEngine
 
 CANARY = "canary-5f1d"
@@ -54,10 +55,42 @@ def test_everything_that_is_described_is_made(environment: pytest.MonkeyPatch) -
     environment.setenv("CLICKHOUSE_PASSWORD", CANARY)
     environment.setenv("REDIS_URL", f"redis://:{CANARY}@redis/0")
     environment.setenv("LITELLM_SALT_KEY", CANARY)
+    environment.setenv("SOURCE_BUCKETS", "langfuse, Media.Files")
+    environment.setenv("COPY_BUCKET", "copies")
+    environment.setenv("COPY_ACCESS_KEY", "copier")
+    environment.setenv("COPY_SECRET_KEY", CANARY)
     made = list(documents(Settings.load()))
-    assert [name for name, _ in made] == ["shop", "shop", "shop-backup", "shop-restore", "shop", "shop"]
+    assert [name for name, _ in made] == [
+        "shop",
+        "shop",
+        "shop-bucket-langfuse",
+        "shop-bucket-media-files",
+        "shop-copy",
+        "shop-backup",
+        "shop-restore",
+        "shop",
+        "shop",
+    ]
     assert {type(block) for _, block in made} == set(TYPES)
     assert CANARY not in "".join(repr(block) + str(block) for _, block in made)
+
+
+def test_copies_into_the_bucket_of_the_backups_are_refused(environment: pytest.MonkeyPatch) -> None:
+    settings = Settings.load()
+    for name, value in {
+        "COPY_ENDPOINT": settings.minio_endpoint,
+        "COPY_BUCKET": settings.backup_bucket,
+        "COPY_ACCESS_KEY": "copier",
+    }.items():
+        environment.setenv(name, value)
+    with pytest.raises(SettingsError, match="COPY_BUCKET: backups is the bucket of the backups themselves"):
+        list(documents(Settings.load()))
+
+
+def test_backups_in_a_bucket_that_is_backed_up_are_left_out(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("SOURCE_BUCKETS", "backups,langfuse")
+    found = [block for _, block in documents(Settings.load()) if isinstance(block, SourceBucket)]
+    assert [(one.name, one.except_below) for one in found] == [("backups", "backups/shop/"), ("langfuse", "")]
 
 
 @pytest.mark.parametrize("variable", ["MINIO_ACCESS_KEY", "BACKUP_AGE_RECIPIENTS"])

@@ -19,7 +19,8 @@ from prefect_aws.client_parameters import AwsClientParameters
 from pydantic import SecretStr
 
 from blocks.errors import ConditionFailed, ObjectMissing, SettingsError, StoreError
-from blocks.object_store import MAX_PARTS, BackupStore, make_client, s3_bucket
+from blocks.object_bucket import MAX_PARTS, make_client
+from blocks.object_store import BackupStore, s3_bucket
 from blocks.s3_errors import translate
 from blocks.upload import MIB
 from shared.engines.object_store import Identity, S3Engine

@@ -14,7 +14,8 @@ from blocks.keys import BackupKeys
 from blocks.object_store import BackupStore
 from flows import catalogue
 from flows.backup.manifest import Manifest
-from flows.catalogue import DrillRecord, age, drill_key, load_manifest, manifest_key, set_prefix, size, time_of
+from flows.catalogue import age, load_manifest, manifest_key, set_prefix, size, time_of
+from flows.side_file import Check, DrillRecord, SideFile, side_file_key, update_side_file
 from tests.manifests import NIGHT, clickhouse, commit, manifest, postgres, signed
 from tests.stores import ONE_TRY, seen_through
 
@@ -34,7 +35,7 @@ def drill(store: BackupStore, made: Manifest, *, ok: bool = True, full: bool = T
         scratch="embedded engines",
         differences=[] if ok else ["postgres litellm: sequence s: expected 1, found 2"],
     )
-    store.put(drill_key(store, made.id), record.model_dump_json().encode())
+    update_side_file(store, made.id, lambda known: known.model_copy(update={"drill": record}))
 
 
 # --- what is there -------------------------------------------------------------------------------------------------------
@@ -69,12 +70,38 @@ def test_a_drill_s_outcome_is_part_of_the_entry(store: BackupStore, keys: Backup
     assert [set_id for set_id, item in facts.items() if not item.good] == [failed.id]
 
 
-def test_a_damaged_drill_record_is_no_drill(store: BackupStore, keys: BackupKeys) -> None:
+def test_a_damaged_side_file_says_nothing_and_is_written_anew(store: BackupStore, keys: BackupKeys) -> None:
     made = commit(store, keys)
-    store.put(drill_key(store, made.id), b"{")
+    store.put(side_file_key(store, made.id), b"{")
     entry = catalogue.read(store, keys).entries[0]
     assert entry.good
     assert entry.drill is None
+    drill(store, made)
+    assert catalogue.read(store, keys).entries[0].drill is not None
+
+
+def test_two_who_write_down_findings_at_the_same_time_both_get_heard(store: BackupStore, keys: BackupKeys) -> None:
+    made, present = commit(store, keys), Check(at=NIGHT, ok=True, what="3 objects")
+
+    def slowly(known: SideFile) -> SideFile:
+        if known.drill is None:
+            drill(store, made)  # somebody else, between our reading and our writing
+        return known.model_copy(update={"presence": present})
+
+    written = update_side_file(store, made.id, slowly)
+    assert written.presence == present
+    assert written.drill is not None
+    assert catalogue.read(store, keys).entries[0].checks == written
+
+
+@pytest.mark.parametrize("level", ["presence", "hashes"])
+def test_a_set_that_a_check_finds_damaged_is_not_good(store: BackupStore, keys: BackupKeys, level: str) -> None:
+    older, made = commit(store, keys, NIGHT - DAY), commit(store, keys)
+    missing = Check(at=NIGHT, ok=False, what="postgres/litellm.dump.zst.age is missing")
+    update_side_file(store, made.id, lambda known: known.model_copy(update={level: missing}))
+    found = catalogue.read(store, keys)
+    assert not found.find(made.id).good
+    assert found.find("latest").id == older.id
 
 
 def test_retention_is_told_what_the_manifest_says(store: BackupStore, keys: BackupKeys) -> None:

@@ -276,7 +276,8 @@ class Night:
 
     def manifest(self, set_id: str) -> Manifest:
         """The manifest of one set."""
-        return catalogue.load_manifest(self.store, self.stack.keys, set_id)
+        manifest = catalogue.load_manifest(self.store, self.stack.keys, set_id)
+        return catalogue.with_definitions(self.store, self.stack.keys, manifest)
 
     def lease_holder(self) -> str:
         """Which flow holds the stack's lock, empty when none does."""
