@@ -150,6 +150,10 @@ class ObjectBucket(Block):
             secret = credentials.aws_secret_access_key
         return secret or SecretStr("")
 
+    def write_options(self) -> dict[str, Any]:
+        """Return what every write asks of the server besides, as boto3 names it; nothing here."""
+        return {}
+
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_etag: str | None = None) -> str:
         """Store a small object in one request.
 
@@ -161,14 +165,13 @@ class ObjectBucket(Block):
             ConditionFailed: the condition did not hold.
             StoreError: anything else.
         """
-        conditions: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
+        options = self.write_options() | ({"IfNoneMatch": "*"} if if_absent else {})
         if if_etag is not None:
-            conditions["IfMatch"] = if_etag or '""'  # an empty header would be no condition
+            options["IfMatch"] = if_etag or '""'  # an empty header would be no condition
         try:
-            answer = self.client.put_object(Bucket=self.bucket.bucket_name, Key=key, Body=data, **conditions)
+            return self.client.put_object(Bucket=self.name, Key=key, Body=data, **options)["ETag"]
         except (ClientError, BotoCoreError) as error:
             raise translate(error, f"write {key}") from None
-        return answer["ETag"]
 
     def put_stream(self, key: str, source: IO[bytes], *, expected_bytes: int = 0) -> None:
         """Store everything `source` yields, as a multipart upload with bounded memory.
@@ -182,7 +185,7 @@ class ObjectBucket(Block):
         """
         part = max(self.part_size_mib * MIB, expected_bytes // (MAX_PARTS - 1000))
         try:
-            upload(self.client, self.bucket.bucket_name, key, source, part=part, concurrency=self.concurrency)
+            upload(self.client, self.name, key, source, part=part, concurrency=self.concurrency, options=self.write_options())
         except (ClientError, BotoCoreError) as error:
             raise translate(error, f"write {key}") from None
 
@@ -216,6 +219,14 @@ class ObjectBucket(Block):
                 return None
             raise translated from None
         return Listed(key, head["ContentLength"], head["ETag"], head["LastModified"])
+
+    def etag_is_md5(self, key: str) -> bool:
+        """Say whether the ETag of an object stored in one request is the MD5 of its bytes: not where KMS encrypts it."""
+        try:
+            head = self.client.head_object(Bucket=self.bucket.bucket_name, Key=key)
+        except (ClientError, BotoCoreError) as error:
+            raise translate(error, f"look at {key}") from None
+        return head.get("ServerSideEncryption", "AES256") == "AES256" and "SSECustomerAlgorithm" not in head
 
     def list(self, prefix: str) -> Iterator[Listed]:
         """Yield every object below a prefix, in the order the store gives them."""

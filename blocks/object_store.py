@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import secrets
-from typing import Literal, NoReturn
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, NoReturn
 
+from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import Field
 
 from blocks.errors import ConditionFailed, SettingsError, StoreError
 from blocks.object_bucket import Listed, ObjectBucket, Upload, s3_bucket
 from blocks.object_reader import ObjectReader
+from blocks.s3_errors import translate
 
 __all__ = ["BackupStore", "ConditionFailed", "Listed", "ObjectReader", "Upload", "s3_bucket"]
+
+_NO_OBJECT_LOCK = {"ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration", "NotImplemented", "InvalidRequest"}
 
 
 class BackupStore(ObjectBucket):
@@ -47,9 +52,14 @@ class BackupStore(ObjectBucket):
         """Write, read, compare and delete a probe, list unfinished uploads, and see that conditional writes are honoured.
 
         Raises:
-            SettingsError: the store ignores `If-None-Match` or `If-Match`, so the stack's lock would be worthless.
+            SettingsError: the store ignores `If-None-Match` or `If-Match`, so the stack's lock would be worthless; or object
+                lock is asked for and the bucket has none.
             StoreError: what does not work, and what to do.
         """
+        if self.lock_mode:
+            self._check_object_lock()
+            self.model_copy(update={"lock_mode": ""}).check()  # a probe is not to be kept for a month
+            return
         key = f"{self.root}probe-{secrets.token_hex(8)}"  # several workers may check at once
         etag = self.put(key, b"probe")
         try:
@@ -63,6 +73,36 @@ class BackupStore(ObjectBucket):
             next(self.uploads(self.root), None)
         finally:
             self.remove([key])
+
+    def write_options(self) -> dict[str, Any]:
+        """Return the object lock that everything is written with, empty where none is asked for.
+
+        S3 refuses a lock on a request that carries no checksum, and botocore would send none.
+        """
+        if not self.lock_mode:
+            return {}
+        until = datetime.now(UTC) + timedelta(days=self.lock_days)
+        return {
+            "ObjectLockMode": self.lock_mode.upper(),
+            "ObjectLockRetainUntilDate": until,
+            "ChecksumAlgorithm": "CRC32",
+        }
+
+    def _check_object_lock(self) -> None:
+        try:
+            answer = self.client.get_object_lock_configuration(Bucket=self.name)
+            enabled = answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled"
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") not in _NO_OBJECT_LOCK:
+                raise translate(error, "ask for the object lock") from None
+            enabled = False
+        except BotoCoreError as error:
+            raise translate(error, "ask for the object lock") from None
+        if not enabled:
+            raise SettingsError(
+                f"store {self.name}: {self.lock_mode} object lock is asked for, but the bucket has none; make a bucket with "
+                "object lock (most providers allow that only when it is made), or leave COPY_LOCK_MODE empty"
+            )
 
     def _refuses(self, key: str, *, if_absent: bool = False, if_etag: str | None = None) -> bool:
         try:

@@ -7,8 +7,9 @@ Only work that is safe to repeat is wrapped in it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
+from prefect.cache_policies import NO_CACHE, CachePolicy
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from blocks.errors import StackError
@@ -51,6 +52,16 @@ def retrying(work: Callable[[], T], *, attempts: int = ATTEMPTS, first_wait: flo
     raise AssertionError("tenacity either returns or raises")
 
 
+class TaskOptions(TypedDict):
+    """What `@task` is told for every step that does real work."""
+
+    retries: int
+    retry_delay_seconds: list[float]
+    retry_condition_fn: Callable[[Task[..., Any], TaskRun, State[Any]], bool]
+    timeout_seconds: float
+    cache_policy: CachePolicy
+
+
 def retry_task(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """Decide for Prefect whether a failed task is tried again (its `retry_condition_fn`)."""
     try:
@@ -58,3 +69,13 @@ def retry_task(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     except Exception as error:  # noqa: BLE001 - whatever the task raised is what is judged
         return is_transient(error)
     return False
+
+
+RETRIED: TaskOptions = {
+    "retries": TASK_RETRIES,
+    "retry_delay_seconds": TASK_RETRY_DELAYS,
+    "retry_condition_fn": retry_task,
+    "timeout_seconds": 12 * 3600.0,
+    "cache_policy": NO_CACHE,
+}
+"""`@task(name=..., **RETRIED)`: tried again where that can help, ended after half a day, never answered from a cache."""

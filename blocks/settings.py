@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     backup_keep_yearly: int = Field(default=3, ge=0, description="Years of which the newest set is kept")
     backup_grace_hours: int = Field(default=24, ge=0, description="Half sets and stale uploads are cleaned after so long")
 
+    verify_every_days: int = Field(default=30, ge=1, description="Each object is read back and hashed once in so many days")
+    drill_bucket_days: int = Field(default=7, ge=1, description="Drills read each pack of bucket objects once in so many days")
+
     backup_lease_seconds: int = Field(default=120, ge=3, description="The stack's lock expires after so long without renewal")
     backup_lock_wait_seconds: int = Field(default=900, ge=0, description="A flow waits so long for the stack's lock")
     backup_deadline_minutes: int = Field(default=360, ge=1, description="One component may take so long")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import IO, TYPE_CHECKING, cast
+from collections.abc import Mapping
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
 
@@ -15,13 +16,23 @@ if TYPE_CHECKING:
 MIB = 1024 * 1024
 
 
-def upload(client: S3Client, bucket: str, key: str, source: IO[bytes], *, part: int, concurrency: int) -> None:
+def upload(
+    client: S3Client,
+    bucket: str,
+    key: str,
+    source: IO[bytes],
+    *,
+    part: int,
+    concurrency: int,
+    options: Mapping[str, Any] | None = None,
+) -> None:
     """Store everything `source` yields; when it raises, the upload is aborted and no object appears.
 
     Args:
         client, bucket, key: where to.
         source: read to its end, from another thread.
         part: bytes of a part. concurrency: parts in flight at once.
+        options: what else is asked of the server, as boto3's ExtraArgs.
     Raises: what `source` raised, or what botocore raised.
     """
     config = TransferConfig(
@@ -33,7 +44,7 @@ def upload(client: S3Client, bucket: str, key: str, source: IO[bytes], *, part: 
     config.max_in_memory_upload_chunks = concurrency + 1  # s3transfer's default of 10 parts would be most of our memory
     reader = _Source(source)
     with create_transfer_manager(client, config) as manager:
-        reader.upload = manager.upload(fileobj=cast(IO[bytes], reader), bucket=bucket, key=key)
+        reader.upload = manager.upload(fileobj=cast(IO[bytes], reader), bucket=bucket, key=key, extra_args=dict(options or {}))
         reader.upload.result()
 
 

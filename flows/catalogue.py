@@ -122,6 +122,13 @@ class Catalogue:
                 return entry.manifest
         return None
 
+    def newest_with_bucket(self, bucket: str) -> Manifest | None:
+        """Return the newest good set that holds a bucket: what has not changed since need not be read again."""
+        for entry in self.entries:
+            if entry.good and entry.manifest is not None and any(c.name == bucket for c in entry.manifest.buckets):
+                return entry.manifest
+        return None
+
     def base_of(self, database: str) -> Manifest | None:
         """Return the newest good set that holds a full backup of a ClickHouse database: a difference's base."""
         for entry in self.entries:

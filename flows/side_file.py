@@ -70,6 +70,11 @@ def read_side_file(store: BackupStore, set_id: str) -> SideFile:
     return _read(store, set_id)[0]
 
 
+def record(store: BackupStore, set_id: str, **findings: Check | DrillRecord) -> SideFile:
+    """Write findings down beside a set, by the names of the side file's fields; the others stay as they are."""
+    return update_side_file(store, set_id, lambda known: known.model_copy(update=findings))
+
+
 def update_side_file(store: BackupStore, set_id: str, change: Callable[[SideFile], SideFile]) -> SideFile:
     """Change the side file of a set, whoever else does so at the same time.
 

@@ -28,7 +28,7 @@ DOCUMENT: dict[str, Any] = yaml.safe_load((ROOT / "prefect.yaml").read_text(enco
 DEPLOYMENTS: list[dict[str, Any]] = DOCUMENT["deployments"]
 MINE = {"definitions"}
 """Not Prefect's: where the anchors are kept."""
-SCHEDULED = {"backup/nightly", "drill/nightly", "prune/daily"}
+SCHEDULED = {"backup/nightly", "drill/nightly", "prune/daily", "verify/daily"}
 BY_HAND = {"backup/on-demand", "drill/on-demand", "restore/on-demand"}
 
 

@@ -15,12 +15,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
+from itertools import count
 from typing import Any
 
 from blocks.errors import BackupFailed, ConditionFailed, IntegrityError, SettingsError, StackError, StoreError
 from blocks.retry import retrying
 from flows.backup import escape
-from flows.backup.manifest import Component, KeyFingerprints, Manifest, PostgresGlobals, Signature, StoredObject
+from flows.backup.manifest import Component, Dangling, KeyFingerprints, Manifest, PostgresGlobals, Signature, StoredObject
 from flows.backup.stream import store_encrypted
 from flows.catalogue import DEFINITIONS, manifest_key, set_prefix
 from flows.lease import Lease, utc_now
@@ -39,6 +40,7 @@ class BackupSet:
 
     Attributes:
         id: of the set. prefix: key prefix of everything in it. components: what has been taken so far.
+        dangling: references between the stores that lead nowhere. pack_numbers: of the packs that this set writes.
         committed: the manifest is in the store.
     """
 
@@ -52,6 +54,8 @@ class BackupSet:
         self.prefix = set_prefix(stack.store, self.id)
         self.components: list[Component] = []
         self.not_taken: list[str] = []
+        self.dangling: list[Dangling] = []
+        self.pack_numbers = count(1)
         self.committed = False
 
     def add(self, *components: Component) -> None:
@@ -89,6 +93,7 @@ class BackupSet:
             components=self.components,
             fingerprints=KeyFingerprints(wrapped_key=wrapped, values=values),
             not_taken=self.not_taken,
+            dangling=self.dangling,
         )
         details = draft.details()
         draft = draft.model_copy(update={"definitions": self._store_definitions(details)})
@@ -187,7 +192,7 @@ def _discard(backup_set: BackupSet) -> str:
     return "nothing was committed, its objects were removed"
 
 
-KINDS = ("postgres", "clickhouse")
+KINDS = ("postgres", "clickhouse", "bucket")
 
 
 def refuse_unknown(requested: Iterable[str]) -> None:
@@ -198,18 +203,19 @@ def refuse_unknown(requested: Iterable[str]) -> None:
     """
     for item in requested:
         if item.partition("/")[0] not in KINDS:
-            raise SettingsError(f"component {item!r}: expected postgres, clickhouse, or one database such as postgres/litellm")
+            kinds = ", ".join(KINDS)
+            raise SettingsError(f"component {item!r}: expected {kinds}, or one of them such as postgres/litellm")
 
 
 def wanted(requested: Iterable[str], kind: str, names: Iterable[str]) -> list[str]:
-    """Choose the databases of one kind.
+    """Choose the databases or buckets of one kind.
 
     Args:
         requested: `kind` for all of a kind or `kind/name` for one; empty for everything.
-        kind: `postgres` or `clickhouse`. names: all there are.
+        kind: `postgres`, `clickhouse` or `bucket`. names: all there are.
     Returns: the names to take, in the order of `names`.
     Raises:
-        SettingsError: there is no such database.
+        SettingsError: there is no such one.
     """
     requested, names = list(requested), list(names)
     if not requested or kind in requested:
@@ -217,5 +223,5 @@ def wanted(requested: Iterable[str], kind: str, names: Iterable[str]) -> list[st
     chosen = [item.removeprefix(f"{kind}/") for item in requested if item.startswith(f"{kind}/")]
     for name in chosen:
         if name not in names:
-            raise SettingsError(f"there is no {kind} database {name!r} to back up; there are: {', '.join(names) or 'none'}")
+            raise SettingsError(f"there is no {kind} {name!r} to back up; there are: {', '.join(names) or 'none'}")
     return [name for name in names if name in chosen]

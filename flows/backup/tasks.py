@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
-from blocks.retry import TASK_RETRIES, TASK_RETRY_DELAYS, retry_task
+from blocks.retry import RETRIED
 from flows.backup.clickhouse import BaseBackup, backup_database
 from flows.backup.manifest import ClickHouseDatabase, Manifest, PostgresDatabase, PostgresGlobals
 from flows.backup.postgres import dump_database, dump_globals
@@ -18,18 +17,8 @@ from flows.lease import utc_now
 from flows.report import line
 from flows.stack import Stack
 
-DEADLINE = timedelta(hours=12).total_seconds()
 
-
-@task(
-    name="clickhouse",
-    task_run_name="clickhouse {database}",
-    retries=TASK_RETRIES,
-    retry_delay_seconds=TASK_RETRY_DELAYS,
-    retry_condition_fn=retry_task,
-    timeout_seconds=DEADLINE,
-    cache_policy=NO_CACHE,
-)
+@task(name="clickhouse", task_run_name="clickhouse {database}", **RETRIED)
 def backup_clickhouse(stack: Stack, backup_set: BackupSet, database: str, earlier: Earlier) -> ClickHouseDatabase:
     """Take one ClickHouse database into the set, as a difference to the earlier full one where there is one."""
     return backup_database(
@@ -45,28 +34,13 @@ def backup_clickhouse(stack: Stack, backup_set: BackupSet, database: str, earlie
     )
 
 
-@task(
-    name="postgres",
-    task_run_name="postgres {database}",
-    retries=TASK_RETRIES,
-    retry_delay_seconds=TASK_RETRY_DELAYS,
-    retry_condition_fn=retry_task,
-    timeout_seconds=DEADLINE,
-    cache_policy=NO_CACHE,
-)
+@task(name="postgres", task_run_name="postgres {database}", **RETRIED)
 def backup_postgres(stack: Stack, backup_set: BackupSet, database: str) -> PostgresDatabase:
     """Take one Postgres database into the set."""
     return dump_database(stack.need_postgres(), database, stack.store, backup_set.prefix, stack.keys, progress=line)
 
 
-@task(
-    name="postgres globals",
-    retries=TASK_RETRIES,
-    retry_delay_seconds=TASK_RETRY_DELAYS,
-    retry_condition_fn=retry_task,
-    timeout_seconds=600,
-    cache_policy=NO_CACHE,
-)
+@task(name="postgres globals", **RETRIED)
 def backup_globals(stack: Stack, backup_set: BackupSet) -> PostgresGlobals:
     """Take the roles and grants of the Postgres server into the set, without passwords."""
     return dump_globals(stack.need_postgres(), stack.store, backup_set.prefix, stack.keys)

@@ -8,7 +8,7 @@ from prefect import flow
 from pydantic import BaseModel, Field
 
 from blocks.errors import DrillFailed, IntegrityError
-from flows import catalogue
+from flows import catalogue, side_file
 from flows.backup.manifest import Manifest
 from flows.backup.views import show_catalogue
 from flows.drill.scratch import embedded, on_live_server
@@ -16,7 +16,7 @@ from flows.drill.tasks import Outcome, damaged, prove_clickhouse, prove_postgres
 from flows.lease import utc_now
 from flows.report import Progress, line
 from flows.restore.choose import Parts, chosen
-from flows.side_file import DrillRecord, update_side_file
+from flows.side_file import DrillRecord
 from flows.stack import Stack
 
 Place = Literal["embedded", "server"]
@@ -88,7 +88,7 @@ def drill(request: DrillRequest = DrillRequest()) -> DrillRecord:
         scratch=place,
         differences=differences[:100],
     )
-    update_side_file(stack.store, manifest.id, lambda known: known.model_copy(update={"drill": record}))
+    side_file.record(stack.store, manifest.id, drill=record)
     show_drill(stack, record, outcomes)
     show_catalogue(stack)
     if differences:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from blocks.errors import IntegrityError, SettingsError
-from blocks.retry import TASK_RETRIES, TASK_RETRY_DELAYS, retry_task
+from blocks.postgres import PostgresServer
+from blocks.retry import RETRIED
 from flows import catalogue
 from flows.backup.manifest import ClickHouseDatabase, Manifest, PostgresDatabase
+from flows.buckets.index import open_index
 from flows.catalogue import set_prefix
 from flows.compare.differences import Difference
 from flows.compare.postgres import compare_database as compare_postgres
+from flows.compare.references import (
+    DeadEnds,
+    finished_media,
+    projects_in_clickhouse,
+    projects_in_postgres,
+    without_object,
+)
 from flows.drill.scratch import Scratch
 from flows.report import Summary, line, timed
 from flows.restore import clickhouse as restore_clickhouse
@@ -24,8 +32,6 @@ from flows.restore.postgres_roles import create_missing_roles
 from flows.side_file import DrillRecord
 from flows.stack import Stack
 
-DEADLINE = 12 * 3600.0
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -34,6 +40,8 @@ class Outcome:
     Attributes:
         component: its name. bytes: restored. restore_seconds, compare_seconds: how long each took.
         differences: empty when the component is proven.
+        projects: ids that it names (ClickHouse) or has (Langfuse's Postgres database); None where it does neither.
+        media: finished uploads that lead to no object of the set; None where there is no bucket to look into.
     """
 
     component: str
@@ -41,17 +49,11 @@ class Outcome:
     restore_seconds: float = 0.0
     compare_seconds: float = 0.0
     differences: list[Difference] = field(default_factory=list)
+    projects: set[str] | None = None
+    media: DeadEnds | None = None
 
 
-@task(
-    name="prove postgres",
-    task_run_name="prove postgres {component.name}",
-    retries=TASK_RETRIES,
-    retry_delay_seconds=TASK_RETRY_DELAYS,
-    retry_condition_fn=retry_task,
-    timeout_seconds=DEADLINE,
-    cache_policy=NO_CACHE,
-)
+@task(name="prove postgres", task_run_name="prove postgres {component.name}", **RETRIED)
 def prove_postgres(stack: Stack, scratch: Scratch, manifest: Manifest, component: PostgresDatabase) -> Outcome:
     """Restore one Postgres database to the scratch place, compare all of it, drop it."""
     server = scratch.postgres
@@ -68,25 +70,31 @@ def prove_postgres(stack: Stack, scratch: Scratch, manifest: Manifest, component
         )
 
     try:
-        return _prove(
+        outcome = _prove(
             f"postgres {component.name}",
             component.object.plain_bytes,
             restore,
             lambda: compare_postgres(server, component, target, elsewhere=scratch.own, progress=line),
         )
+        if outcome.differences:
+            return outcome
+        media = _media_without_object(stack, manifest, server, target)
+        return replace(outcome, projects=projects_in_postgres(server, target), media=media)
     finally:
         restore_postgres.drop_database(server, target)
 
 
-@task(
-    name="prove clickhouse",
-    task_run_name="prove clickhouse {component.name}",
-    retries=TASK_RETRIES,
-    retry_delay_seconds=TASK_RETRY_DELAYS,
-    retry_condition_fn=retry_task,
-    timeout_seconds=DEADLINE,
-    cache_policy=NO_CACHE,
-)
+def _media_without_object(stack: Stack, manifest: Manifest, server: PostgresServer, database: str) -> DeadEnds | None:
+    """Look for what a restored database refers to in the indexes of the set's buckets."""
+    found = None
+    for bucket in manifest.buckets:
+        with open_index(stack.store, set_prefix(stack.store, manifest.id), bucket, None) as index:
+            ends = without_object(finished_media(server, database, bucket.name), (e.key for e in index.entries()))
+        found = ends if found is None else found + ends
+    return found
+
+
+@task(name="prove clickhouse", task_run_name="prove clickhouse {component.name}", **RETRIED)
 def prove_clickhouse(stack: Stack, scratch: Scratch, manifest: Manifest, component: ClickHouseDatabase) -> Outcome:
     """Restore one ClickHouse database to the scratch place, read and compare every column, drop it."""
     server = scratch.clickhouse
@@ -100,12 +108,13 @@ def prove_clickhouse(stack: Stack, scratch: Scratch, manifest: Manifest, compone
         restore_clickhouse.restore_database(server, component, stack.store, prefix, base, target)
 
     try:
-        return _prove(
+        outcome = _prove(
             f"clickhouse {component.name}",
             component.plain_bytes,
             restore,
             lambda: restore_clickhouse.compare(server, component, target),
         )
+        return outcome if outcome.differences else replace(outcome, projects=projects_in_clickhouse(server, target))
     finally:
         restore_clickhouse.drop_database(server, target)
 

@@ -8,15 +8,20 @@ from prefect import flow
 from pydantic import BaseModel, Field
 
 from blocks.errors import ServiceError
+from blocks.retry import retrying
 from flows import catalogue
 from flows.backup.clickhouse import start_all_merges
 from flows.catalogue import manifest_key, set_prefix
 from flows.lease import Lease, utc_now
 from flows.prune import leftovers, retention
+from flows.prune.packs import unneeded
 from flows.prune.policy import policy_of
 from flows.prune.retention import RetentionPolicy
 from flows.report import Summary, line
 from flows.stack import Stack
+
+PACKS_AT_ONCE = 100
+"""Packs removed between two looks at the lock."""
 
 
 class PruneRequest(BaseModel):
@@ -51,6 +56,10 @@ def prune(request: PruneRequest = PruneRequest()) -> list[str]:
             start_merges(stack)
             delete_sets(stack, lease, plan.delete)
             remove_leftovers(stack, lease, left)
+        packs = packs_to_go(stack, known, plan, hours)
+        if not request.dry_run:
+            remove_packs(stack, lease, packs)
+    line(f"packs that no kept set needs: {len(packs)}{' (would go)' if request.dry_run and packs else ''}")
     summarise(stack, known, plan, left, dry_run=request.dry_run)
     return plan.delete
 
@@ -84,6 +93,19 @@ def remove_leftovers(stack: Stack, lease: Lease, left: leftovers.Leftovers) -> N
         lease.check()
         count = stack.store.remove_below(set_prefix(stack.store, set_id))
         line(f"removed {count} objects of {set_id}, which was never committed")
+
+
+def packs_to_go(stack: Stack, known: catalogue.Catalogue, plan: retention.RetentionPlan, grace_hours: float) -> list[str]:
+    """List the packs of bucket objects that no set needs any more."""
+    listed = retrying(lambda: list(stack.store.list(f"{stack.store.root}packs/")))
+    return unneeded(listed, known.entries, plan.keep, stack.store.now(), timedelta(hours=grace_hours))
+
+
+def remove_packs(stack: Stack, lease: Lease, keys: list[str]) -> None:
+    """Remove packs, after the manifests that referred to them."""
+    for begin in range(0, len(keys), PACKS_AT_ONCE):
+        lease.check()
+        stack.store.remove(keys[begin : begin + PACKS_AT_ONCE])
 
 
 def summarise(

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from blocks.errors import RestoreRefused
-from flows.backup.manifest import ClickHouseDatabase, Manifest, PostgresDatabase
+from flows.backup.manifest import BucketContents, ClickHouseDatabase, Manifest, PostgresDatabase
 from flows.backup.sets import refuse_unknown
 from flows.catalogue import load_manifest, set_prefix
 from flows.stack import Stack
@@ -21,33 +21,38 @@ class Parts:
     """The components of a set that are meant.
 
     Attributes:
-        postgres, clickhouse: the databases. everything: True when nothing of the set is left out.
+        postgres, clickhouse: the databases. buckets: the buckets. everything: True when nothing of the set is left out.
     """
 
     postgres: list[PostgresDatabase]
     clickhouse: list[ClickHouseDatabase]
+    buckets: list[BucketContents]
     everything: bool
 
     @property
     def names(self) -> list[str]:
         """Name them as `kind/name`."""
-        postgres = [f"{component.kind}/{component.name}" for component in self.postgres]
-        return postgres + [f"{component.kind}/{component.name}" for component in self.clickhouse]
+        components: list[PostgresDatabase | ClickHouseDatabase | BucketContents] = [
+            *self.postgres,
+            *self.clickhouse,
+            *self.buckets,
+        ]
+        return [f"{component.kind}/{component.name}" for component in components]
 
 
 def chosen(manifest: Manifest, requested: Iterable[str]) -> Parts:
     """Choose components of a set.
 
     Args:
-        requested: `postgres`, `clickhouse` or `kind/name`; empty for everything.
+        requested: `postgres`, `clickhouse`, `bucket` or `kind/name`; empty for everything.
     Raises:
         SettingsError: something requested is not the name of a component.
         RestoreRefused: something requested is not in the set; says what is.
     """
     requested = list(requested)
     refuse_unknown(requested)
-    databases: list[PostgresDatabase | ClickHouseDatabase] = [*manifest.postgres, *manifest.clickhouse]
-    names = {f"{component.kind}/{component.name}" for component in databases}
+    whole = Parts(manifest.postgres, manifest.clickhouse, manifest.buckets, everything=True)
+    names = set(whole.names)
     for item in requested:
         if "/" in item and item not in names:
             raise RestoreRefused(f"set {manifest.id} holds no {item}; it holds: {', '.join(sorted(names)) or 'nothing'}")
@@ -55,9 +60,12 @@ def chosen(manifest: Manifest, requested: Iterable[str]) -> Parts:
     def meant(kind: str, name: str) -> bool:
         return not requested or kind in requested or f"{kind}/{name}" in requested
 
-    postgres = [c for c in manifest.postgres if meant(c.kind, c.name)]
-    clickhouse = [c for c in manifest.clickhouse if meant(c.kind, c.name)]
-    return Parts(postgres, clickhouse, everything=len(postgres) + len(clickhouse) == len(databases))
+    return Parts(
+        [c for c in whole.postgres if meant(c.kind, c.name)],
+        [c for c in whole.clickhouse if meant(c.kind, c.name)],
+        [c for c in whole.buckets if meant(c.kind, c.name)],
+        everything=all(meant(*name.split("/", 1)) for name in names),
+    )
 
 
 def base_of(stack: Stack, component: ClickHouseDatabase) -> str | None:

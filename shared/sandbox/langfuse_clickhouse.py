@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from blocks.clickhouse_client import ClickHouseClient, identifier
+from shared.sandbox.langfuse_postgres import PROJECTS
 
 __all__ = ["TRACED", "create", "load", "schema", "write_more"]
 
@@ -118,7 +119,6 @@ TRACED = ("traces", "observations", "scores")
 
 _HOURLY = {"traces": "timestamp", "observations": "start_time", "scores": "timestamp"}
 
-_PROJECTS = ("prj-checkout", "prj-search", "prj-assistant", "prj-übersetzung")
 _PHRASES = (
     "summarise the ticket in two sentences",
     "the customer asks for a refund of order",
@@ -275,7 +275,7 @@ def write_more(client: ClickHouseClient, database: str, share: float, seed: int 
 
 def _insert(client: ClickHouseClient, database: str, rows: int, seed: int, offset: int) -> None:
     phrases = ", ".join(f"'{phrase}'" for phrase in _PHRASES)
-    projects = ", ".join(f"'{project}'" for project in _PROJECTS)
+    projects = ", ".join(f"'{project}'" for project in PROJECTS)
     for table, share in _SHARES.items():
         columns, wanted = _SOURCES[table], max(1, int(rows * share))
         for start in range(0, wanted, _ROWS_AT_ONCE):

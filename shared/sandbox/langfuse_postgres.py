@@ -156,8 +156,8 @@ _ROWS = {
         FROM datasets AS d, generate_series(1, :items) AS i""",
     "media": """(id, sha_256_hash, project_id, bucket_path, bucket_name, content_type, content_length, uploaded_at,
          upload_http_status)
-        SELECT 'media-' || i, encode(sha256((p.id || i)::bytea), 'base64'), p.id, p.id || '/media-' || i || '.png', 'media',
-            'image/png', 1000 * i, timestamp '2026-11-02', 200 FROM projects AS p, generate_series(1, 10) AS i""",
+        SELECT 'media-' || i, encode(sha256((p.id || i)::bytea), 'base64'), p.id, 'media/' || p.id || '/media-' || i || '.png',
+            'langfuse', 'image/png', 1000 * i, timestamp '2026-11-02', 200 FROM projects AS p, generate_series(1, 10) AS i""",
     "trace_media": """(id, project_id, trace_id, media_id, field)
         SELECT md5(project_id || id), project_id, md5('trace' || id), id, 'input' FROM media""",
     "background_migrations": """(id, name, script, args, finished_at)

@@ -310,7 +310,7 @@ def test_ids_sort_by_time_and_never_repeat() -> None:
 
 @pytest.mark.parametrize("item", ["", "mysql", "Postgres", "globals", "litellm", "postgre/litellm"])
 def test_what_is_no_component_is_refused(item: str) -> None:
-    with pytest.raises(SettingsError, match="expected postgres, clickhouse, or one database"):
+    with pytest.raises(SettingsError, match="expected postgres, clickhouse, bucket, or one of them"):
         refuse_unknown(["postgres", item])
 
 

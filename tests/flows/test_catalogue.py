@@ -15,7 +15,7 @@ from blocks.object_store import BackupStore
 from flows import catalogue
 from flows.backup.manifest import Manifest
 from flows.catalogue import age, load_manifest, manifest_key, set_prefix, size, time_of
-from flows.side_file import Check, DrillRecord, SideFile, side_file_key, update_side_file
+from flows.side_file import Check, DrillRecord, SideFile, record, side_file_key, update_side_file
 from tests.manifests import NIGHT, clickhouse, commit, manifest, postgres, signed
 from tests.stores import ONE_TRY, seen_through
 
@@ -24,7 +24,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 def drill(store: BackupStore, made: Manifest, *, ok: bool = True, full: bool = True, at: datetime = NIGHT + HOUR) -> None:
     """Record a drill beside a set."""
-    record = DrillRecord(
+    outcome = DrillRecord(
         set_id=made.id,
         at=at,
         ok=ok,
@@ -35,7 +35,7 @@ def drill(store: BackupStore, made: Manifest, *, ok: bool = True, full: bool = T
         scratch="embedded engines",
         differences=[] if ok else ["postgres litellm: sequence s: expected 1, found 2"],
     )
-    update_side_file(store, made.id, lambda known: known.model_copy(update={"drill": record}))
+    record(store, made.id, drill=outcome)
 
 
 # --- what is there -------------------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def test_two_who_write_down_findings_at_the_same_time_both_get_heard(store: Back
 def test_a_set_that_a_check_finds_damaged_is_not_good(store: BackupStore, keys: BackupKeys, level: str) -> None:
     older, made = commit(store, keys, NIGHT - DAY), commit(store, keys)
     missing = Check(at=NIGHT, ok=False, what="postgres/litellm.dump.zst.age is missing")
-    update_side_file(store, made.id, lambda known: known.model_copy(update={level: missing}))
+    record(store, made.id, **{level: missing})
     found = catalogue.read(store, keys)
     assert not found.find(made.id).good
     assert found.find("latest").id == older.id

@@ -134,5 +134,5 @@ def test_a_failed_backup_removes_its_own_objects_and_says_what_to_do_in_one_line
 
 
 def test_an_unknown_database_is_refused_with_the_names_of_those_there_are(night: Night) -> None:
-    with pytest.raises(BackupFailed, match=r"there is no postgres database 'nosuch' to back up; there are: "):
+    with pytest.raises(BackupFailed, match=r"there is no postgres 'nosuch' to back up; there are: "):
         night.call("backup", components=["postgres/nosuch"])
