@@ -6,11 +6,13 @@ from prefect import flow
 from pydantic import BaseModel, Field
 
 from flows import catalogue
+from flows.backup.references import references
 from flows.backup.sets import new_set, refuse_unknown, wanted
-from flows.backup.tasks import backup_clickhouse, backup_globals, backup_postgres, earlier_backups
+from flows.backup.tasks import backup_clickhouse, backup_globals, backup_objects, backup_postgres, earlier_backups
 from flows.backup.views import show_catalogue, show_set
 from flows.report import Progress, line
 from flows.stack import Stack
+from flows.verify.tasks import check_presence
 
 
 class BackupRequest(BaseModel):
@@ -18,7 +20,7 @@ class BackupRequest(BaseModel):
 
     components: list[str] = Field(
         default=[],
-        description="postgres, clickhouse, or one database such as postgres/litellm; empty: everything",
+        description="postgres, clickhouse, bucket, or one of them such as postgres/litellm; empty: everything",
         examples=[["postgres/litellm", "clickhouse"]],
     )
     label: str = Field(default="", max_length=100, description="A word for people, for example 'before langfuse 4'")
@@ -43,18 +45,28 @@ def backup(request: BackupRequest = BackupRequest()) -> str:
         known = catalogue.read(stack.store, stack.keys)
         clickhouse = wanted(request.components, "clickhouse", stack.clickhouse_databases())
         postgres = wanted(request.components, "postgres", stack.postgres_databases())
-        progress = Progress(f"backup-progress-{stack.name}", f"Backup {backup_set.id}", len(clickhouse) + len(postgres))
-        for database in clickhouse:
-            earlier = earlier_backups(stack, known, database, full=request.full)
-            backup_set.add(backup_clickhouse(stack, backup_set, database, earlier))  # before Postgres: no reference dangles
-            progress.step()
-        for database in postgres:
-            backup_set.add(backup_postgres(stack, backup_set, database))
-            progress.step()
-        if postgres:
-            backup_set.add(backup_globals(stack, backup_set))
+        buckets = wanted(request.components, "bucket", [source.name for source in stack.sources])
+        total = len(clickhouse) + len(postgres) + len(buckets)
+        progress = Progress(f"backup-progress-{stack.name}", f"Backup {backup_set.id}", total)
+        with references(stack, clickhouse, postgres, buckets) as refer:
+            for database in clickhouse:
+                earlier = earlier_backups(stack, known, database, full=request.full)
+                backup_set.add(backup_clickhouse(stack, backup_set, database, earlier))  # before Postgres: no reference dangles
+                progress.step()
+            for database in postgres:
+                backup_set.add(backup_postgres(stack, backup_set, database))
+                progress.step()
+            if postgres:
+                backup_set.add(backup_globals(stack, backup_set))
+            taken = []
+            for source in (source for source in stack.sources if source.name in buckets):
+                taken.append(backup_objects(stack, backup_set, source, known.newest_with_bucket(source.name)))
+                progress.step()
+            backup_set.add(*taken)
+            backup_set.dangling = refer.dead_ends(stack, backup_set.prefix, clickhouse, postgres, taken)
         manifest = backup_set.commit()
     line(f"committed {manifest.id}: {catalogue.size(manifest.stored_bytes)} in {len(manifest.components)} components")
+    check_presence(stack, catalogue.read(stack.store, stack.keys).entries)
     show_set(manifest)
     show_catalogue(stack)
     return manifest.id

@@ -23,6 +23,7 @@ from blocks.retry import retrying
 from flows.backup import escape
 from flows.backup.manifest import Component, Dangling, KeyFingerprints, Manifest, PostgresGlobals, Signature, StoredObject
 from flows.backup.stream import store_encrypted
+from flows.buckets.packs import discard_packs
 from flows.catalogue import DEFINITIONS, manifest_key, set_prefix
 from flows.lease import Lease, utc_now
 from flows.report import flow_run_id, line
@@ -117,6 +118,7 @@ class BackupSet:
         for upload in list(store.uploads(self.prefix)):
             store.abort(upload)
         store.remove_below(self.prefix)
+        discard_packs(store, self.id)
 
     def _put_manifest(self, data: bytes) -> None:
         store, key = self._stack.store, manifest_key(self._stack.store, self.id)

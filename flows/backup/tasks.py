@@ -8,10 +8,12 @@ from datetime import timedelta
 from prefect import task
 
 from blocks.retry import RETRIED
+from blocks.source_bucket import SourceBucket
 from flows.backup.clickhouse import BaseBackup, backup_database
-from flows.backup.manifest import ClickHouseDatabase, Manifest, PostgresDatabase, PostgresGlobals
+from flows.backup.manifest import BucketContents, ClickHouseDatabase, Manifest, PostgresDatabase, PostgresGlobals
 from flows.backup.postgres import dump_database, dump_globals
 from flows.backup.sets import BackupSet
+from flows.buckets.backup import Previous, backup_bucket
 from flows.catalogue import Catalogue, set_prefix
 from flows.lease import utc_now
 from flows.report import line
@@ -44,6 +46,26 @@ def backup_postgres(stack: Stack, backup_set: BackupSet, database: str) -> Postg
 def backup_globals(stack: Stack, backup_set: BackupSet) -> PostgresGlobals:
     """Take the roles and grants of the Postgres server into the set, without passwords."""
     return dump_globals(stack.need_postgres(), stack.store, backup_set.prefix, stack.keys)
+
+
+@task(name="bucket", task_run_name="bucket {source.name}", **RETRIED)
+def backup_objects(stack: Stack, backup_set: BackupSet, source: SourceBucket, earlier: Manifest | None) -> BucketContents:
+    """Take one bucket into the set; what has not changed since the earlier set is referenced, not read."""
+    previous = None
+    if earlier is not None:
+        component = next(c for c in earlier.buckets if c.name == source.name)
+        previous = Previous(set_prefix(stack.store, earlier.id), component)
+    return backup_bucket(
+        source,
+        stack.store,
+        stack.keys,
+        backup_set.prefix,
+        backup_set.id,
+        previous=previous,
+        numbers=backup_set.pack_numbers,
+        folder=None,
+        progress=line,
+    )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import builtins
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +144,7 @@ def read_packs_list(
     return {pack.id: pack for pack in packs}
 
 
-def read_pack(store: BackupStore, keys: BackupKeys, pack: PackEntry) -> Iterator[Member]:
+def read_pack(store: BackupStore, keys: BackupKeys, pack: PackEntry) -> Generator[Member, None, None]:
     """Yield the members of a pack in the order they lie in it, decrypted, in constant memory.
 
     What a member holds is only proven by its own hash: the pack's is known when its last byte has been read.

@@ -20,7 +20,7 @@ from flows.catalogue import Entry, size
 from flows.compare.postgres import compare_database as compare_postgres
 from flows.restore import clickhouse as on_clickhouse
 from flows.restore import postgres as on_postgres
-from shared.sandbox import langfuse_clickhouse, langfuse_postgres, litellm_schema
+from shared.sandbox import langfuse_bucket, langfuse_clickhouse, langfuse_postgres, litellm_schema
 from shared.sandbox.blocks import stack_from
 from shared.sandbox.prefect_api import FlowRunResult
 from shared.sandbox.report import Done, Steps
@@ -29,6 +29,7 @@ from shared.sandbox.stack import Sandbox
 ROOT = Path(__file__).resolve().parents[2]
 SPEND_LOGS = 40_000
 TRACES = 150_000
+EVENTS = 3000
 CLICKHOUSE_DATABASE = "langfuse"
 
 
@@ -48,6 +49,7 @@ class Demo:
         self.stack = stack_from(sandbox.environment())
         self.admin = self.stack.need_postgres_admin()
         self.clickhouse = self.stack.need_clickhouse()
+        self.source = self.stack.sources[0]
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
@@ -60,9 +62,13 @@ class Demo:
         with self.clickhouse.client() as client:
             langfuse_clickhouse.create(client, CLICKHOUSE_DATABASE)
             langfuse_clickhouse.load(client, CLICKHOUSE_DATABASE, rows=TRACES)
+        objects = langfuse_bucket.load_events(self.source, EVENTS)
+        objects += langfuse_bucket.load_media(self.source, self.sandbox.postgres.url("langfuse"))
         total = sum(on_postgres.database_bytes(self.admin, name) for name in ("litellm", "langfuse"))
         total += on_clickhouse.database_bytes(self.clickhouse, CLICKHOUSE_DATABASE)
-        return Done(f"{SPEND_LOGS} spend logs, {TRACES} traces: {size(total)} in two Postgres databases and ClickHouse", total)
+        total += objects
+        what = f"{SPEND_LOGS} spend logs, {TRACES} traces, {EVENTS} event objects"
+        return Done(f"{what}: {size(total)} in two Postgres databases, ClickHouse and a bucket", total)
 
     def nightly(self) -> Done:
         """`prefect deployment run backup/nightly --watch`, as a person types it."""

@@ -34,13 +34,14 @@ from flows.prune.flow import PruneRequest, prune
 from flows.restore import clickhouse as on_clickhouse
 from flows.restore.flow import RestoreRequest, restore
 from shared.engines.process import wait_until
-from shared.sandbox import langfuse_clickhouse, langfuse_postgres, litellm_schema
+from shared.sandbox import langfuse_bucket, langfuse_clickhouse, langfuse_postgres, litellm_schema
 from shared.sandbox.blocks import stack_from
 from shared.sandbox.stack import ROOT, Sandbox
 
 CLICKHOUSE_DATABASE = "langfuse"
 SPEND_LOGS = 60_000
 TRACES = 60_000
+EVENTS = 300
 
 _FLOWS = {
     "backup": "from flows.backup.flow import BackupRequest as R, backup as f",
@@ -128,6 +129,7 @@ class Night:
         self.store = self.stack.store
         self.admin = self.stack.need_postgres_admin()
         self.clickhouse = self.stack.need_clickhouse()
+        self.source = self.stack.sources[0]
         self.processes: list[FlowProcess] = []
 
     def load(self) -> None:
@@ -139,6 +141,8 @@ class Night:
         with self.clickhouse.client() as client:
             langfuse_clickhouse.create(client, CLICKHOUSE_DATABASE)
             langfuse_clickhouse.load(client, CLICKHOUSE_DATABASE, rows=TRACES)
+        langfuse_bucket.load_events(self.source, EVENTS)
+        langfuse_bucket.load_media(self.source, self.sandbox.postgres.url("langfuse"))
 
     def reset(self) -> None:
         """End what a test left, start what it killed, empty the store."""
