@@ -22,8 +22,8 @@ demo: venv ## Run a night on a stack of real engines: backup, drill, disaster, r
 sandbox: venv ## Start that stack with its Prefect UI and keep it up until Ctrl-C
 	@$(python) -m shared.sandbox
 
-test: venv ## Run all tests; ARGS= goes to pytest: make test ARGS="tests/backup -x"
-	@$(python) -m pytest $(ARGS)
+test: venv ## Run all tests, two at a time; ARGS= goes to pytest instead: make test ARGS="tests/backup -x"
+	@$(python) -m pytest $(or $(ARGS),-n 2 --dist loadgroup)
 
 lint: venv ## Check style
 	@$(python) -m ruff check --no-cache .

@@ -1,7 +1,7 @@
-"""Many objects read fast: signed GETs on kept connections, without the half millisecond of Python that botocore takes for each.
+"""Many objects read fast: signed GETs on kept connections, without the millisecond of Python that botocore takes for each.
 
-Measured with 2 KB objects: boto3's get_object 1 ms of processor time a request, urllib3 with botocore's signer 0.5 ms, this
-0.17 ms. A page of a listing takes a tenth of what boto3 takes. Only reading is here; everything else goes through boto3.
+Processor time of a request for 2 KB, measured: boto3's get_object 1 ms, urllib3 with botocore's signer 0.5 ms, http.client with
+the signer below 0.2 ms, this 0.07 ms. Only reading is here; everything else goes through boto3.
 """
 
 from __future__ import annotations
@@ -9,26 +9,25 @@ from __future__ import annotations
 import builtins
 import hashlib
 import hmac
-import http.client
-import io
 import os
+import socket
 import ssl
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 from urllib.parse import quote, urlsplit
 
 from botocore.exceptions import ClientError
 from botocore.httpsession import get_cert_path
 
-from blocks.errors import ConditionFailed, StackError, StoreError
+from blocks.errors import StackError, StoreError
 from blocks.object_bucket import ObjectBucket
 from blocks.retry import is_transient, retrying
 from blocks.s3_errors import translate
 
-__all__ = ["Fetched", "ObjectFetcher", "ObjectStream", "signed_headers"]
+__all__ = ["Answer", "Fetched", "ObjectFetcher", "fetched", "patiently", "signed_headers"]
 
 T = TypeVar("T")
 
@@ -37,7 +36,6 @@ TIMEOUT = 60.0
 """Seconds without a byte, after which a connection counts as dead."""
 _EMPTY = hashlib.sha256(b"").hexdigest()
 _DEFAULT_TYPES = ("binary/octet-stream", "application/octet-stream")
-_BROKEN = (OSError, http.client.HTTPException)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +82,94 @@ def signed_headers(
     return headers
 
 
+class Connection:
+    """One kept connection, and as much of HTTP/1.1 as the answers to a GET need.
+
+    Args:
+        server, port: where to. context: for TLS; None for none.
+    Raises (in everything):
+        OSError: the connection broke, or what came is not HTTP.
+    """
+
+    def __init__(self, server: str, port: int, context: ssl.SSLContext | None) -> None:
+        plain = socket.create_connection((server, port), TIMEOUT)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = context.wrap_socket(plain, server_hostname=server) if context else plain
+        self._file = self._socket.makefile("rb", 1 << 16)
+
+    def ask(self, path: str, headers: Mapping[str, str]) -> Answer:
+        """Send a GET and read the head of its answer."""
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self._socket.sendall(f"GET {path} HTTP/1.1\r\n{lines}Accept-Encoding: identity\r\n\r\n".encode("latin-1"))
+        while True:
+            version, _, status = self._line().partition(" ")
+            found: dict[str, str] = {}
+            while line := self._line():
+                name, _, value = line.partition(":")
+                found[name.lower()] = value.strip()
+            if not version.startswith("HTTP/1.") or not status[:3].isdigit():
+                raise ConnectionError("the answer is not HTTP")
+            if not status.startswith("1"):
+                return Answer(self, cast(IO[bytes], self._file), int(status[:3]), found, version)
+
+    def _line(self) -> str:
+        line = self._file.readline(1 << 16)
+        if not line.endswith(b"\n"):
+            raise ConnectionError("the connection ended in the middle of an answer")
+        return line.rstrip(b"\r\n").decode("latin-1")
+
+    def close(self) -> None:
+        """Give it up."""
+        self._file.close()
+        self._socket.close()
+
+
+class Answer:
+    """The answer to a GET.
+
+    Attributes:
+        connection: that it came by. status: of HTTP. headers: by name in lower case. left: bytes of the body that were not read
+            yet; None where the server does not say how many there are. kept: the connection can be used again afterwards.
+    """
+
+    def __init__(self, connection: Connection, file: IO[bytes], status: int, headers: dict[str, str], version: str) -> None:
+        self.connection, self.status, self.headers = connection, status, headers
+        self._file = file
+        self._chunked = headers.get("transfer-encoding", "").lower() == "chunked"
+        length = headers.get("content-length", "")
+        self.left = int(length) if length.isdigit() and not self._chunked else None
+        closing = headers.get("connection", "").lower() == "close" or version == "HTTP/1.0"
+        self.kept = not closing and (self.left is not None or self._chunked)
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes, fewer only at the end; for answers that say how long they are."""
+        wanted = min(size, self.left or 0)
+        data = self._file.read(wanted)
+        if len(data) < wanted:
+            raise ConnectionError("the connection ended in the middle of an answer")
+        self.left = (self.left or 0) - len(data)
+        return data
+
+    def read_all(self) -> bytes:
+        """Return all of the body."""
+        if self.left is not None:
+            return self.read(self.left)
+        return b"".join(self._chunks()) if self._chunked else self._file.read()
+
+    def _chunks(self) -> Iterator[bytes]:
+        while True:
+            try:
+                self.left = int(self._file.readline(1 << 10).partition(b";")[0], 16)
+            except ValueError:
+                raise ConnectionError("the connection ended in the middle of an answer") from None
+            if not self.left:
+                while self._file.readline(1 << 16).strip():
+                    pass
+                return
+            yield self.read(self.left)
+            self._file.readline(1 << 10)
+
+
 class ObjectFetcher:
     """Reads objects and listings of one bucket; may be shared between threads. Close it, or use it as a context manager.
 
@@ -95,13 +181,12 @@ class ObjectFetcher:
         self._name = bucket.name
         url = urlsplit(bucket.client.meta.endpoint_url)
         self._region = bucket.client.meta.region_name
-        self._secure = url.scheme == "https"
-        self._server, self._port = url.hostname or "", url.port
+        self._server, self._port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
         self._host = url.netloc.rpartition("@")[2]
         self._base = f"{url.path.rstrip('/')}/{self._name}"
-        self._context = _tls(bucket) if self._secure else None
+        self._context = _tls(bucket) if url.scheme == "https" else None
         self._credentials = bucket.bucket.credentials.get_boto3_session().get_credentials()
-        self._idle: deque[http.client.HTTPConnection] = deque()
+        self._idle: deque[Connection] = deque()
 
     def __enter__(self) -> ObjectFetcher:
         return self
@@ -123,18 +208,14 @@ class ObjectFetcher:
         """
 
         def once() -> Fetched:
-            connection, response = self._send(self._path(key), "", f"read {self._name}/{key}")
-            size = _length(response)
-            if size > limit:
-                connection.close()
-                return _fetched(response, size, None)
-            return _fetched(response, size, self._body(connection, response, f"read {self._name}/{key}"))
+            answer = self.begin(key)
+            about = fetched(answer)
+            if about.bytes > limit:
+                answer.connection.close()
+                return about
+            return replace(about, data=self._body(answer, f"read {self._name}/{key}"))
 
-        return _patiently(once)
-
-    def open(self, key: str) -> ObjectStream:
-        """Open an object for reading from start to end, in constant memory; errors as in `get`."""
-        return ObjectStream(self, key)
+        return patiently(once)
 
     def page(self, prefix: str, token: str) -> bytes:
         """Return the XML of one page of a listing (ListObjectsV2).
@@ -146,51 +227,47 @@ class ObjectFetcher:
         query = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in fields.items() if value or name == "prefix")
 
         def once() -> bytes:
-            connection, response = self._send(self._base, query, f"list {self._name}/{prefix}")
-            return self._body(connection, response, f"list {self._name}/{prefix}")
+            answer = self._send(self._base, query, f"list {self._name}/{prefix}")
+            return self._body(answer, f"list {self._name}/{prefix}")
 
-        return _patiently(once)
+        return patiently(once)
 
-    def begin(self, key: str, offset: int, etag: str) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-        """Ask for an object from a byte on; with an ETag only while the object still has it."""
+    def begin(self, key: str, offset: int = 0, etag: str = "") -> Answer:
+        """Ask for an object once, from a byte on; with an ETag only while the object still has it.
+
+        Returns: the answer, whose body is yet to be read: then `give_back` its connection, or close it.
+        """
         extra = {"Range": f"bytes={offset}-", "If-Match": etag} if etag else {}
-        return self._send(self._path(key), "", f"read {self._name}/{key}", extra)
+        return self._send(f"{self._base}/{quote(key, safe='/~')}", "", f"read {self._name}/{key}", extra)
 
-    def give_back(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
-        """Keep a connection whose answer was read to its end, for the next request."""
-        if response.will_close or not response.isclosed():
-            connection.close()
+    def give_back(self, answer: Answer) -> None:
+        """Keep the connection of an answer that was read to its end, for the next request."""
+        if answer.kept and not answer.left:
+            self._idle.append(answer.connection)
         else:
-            self._idle.append(connection)
+            answer.connection.close()
 
-    def _path(self, key: str) -> str:
-        return f"{self._base}/{quote(key, safe='/~')}"
-
-    def _send(
-        self, path: str, query: str, doing: str, extra: Mapping[str, str] | None = None
-    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    def _send(self, path: str, query: str, doing: str, extra: Mapping[str, str] | None = None) -> Answer:
         """Send a GET; on a connection that the server has closed meanwhile, once more on a new one."""
+        headers = self._sign(path, query, extra)
         while True:
+            connection = None
             try:
-                connection, fresh = self._idle.pop(), False
+                connection, kept = self._idle.pop(), True
             except IndexError:
-                connection, fresh = self._connect(), True
+                kept = False
             try:
-                connection.request("GET", f"{path}?{query}" if query else path, headers=self._sign(path, query, extra))
-                response = connection.getresponse()
-            except _BROKEN as error:
-                connection.close()
-                if not fresh:
-                    continue
-                raise translate(error, doing) from None
-            if response.status in (200, 206):
-                return connection, response
-            raise _refusal(connection, response, doing)
-
-    def _connect(self) -> http.client.HTTPConnection:
-        if self._secure:
-            return http.client.HTTPSConnection(self._server, self._port, timeout=TIMEOUT, context=self._context)
-        return http.client.HTTPConnection(self._server, self._port, timeout=TIMEOUT)
+                connection = connection or Connection(self._server, self._port, self._context)
+                answer = connection.ask(f"{path}?{query}" if query else path, headers)
+            except OSError as error:
+                if connection is not None:
+                    connection.close()
+                if not kept:
+                    raise translate(error, doing) from None
+                continue
+            if answer.status in (200, 206):
+                return answer
+            raise self._refusal(answer, doing)
 
     def _sign(self, path: str, query: str, extra: Mapping[str, str] | None) -> dict[str, str]:
         if self._credentials is None:
@@ -198,78 +275,30 @@ class ObjectFetcher:
         frozen = self._credentials.get_frozen_credentials()
         credentials = (str(frozen.access_key), str(frozen.secret_key), frozen.token)
         headers = signed_headers(path, query, self._host, self._region, credentials, datetime.now(UTC))
-        return {**headers, **extra} if extra else headers
+        return {"Host": self._host, **headers, **(extra or {})}
 
-    def _body(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse, doing: str) -> bytes:
+    def _body(self, answer: Answer, doing: str) -> bytes:
         try:
-            data = response.read()
-        except _BROKEN as error:
-            connection.close()
+            data = answer.read_all()
+        except OSError as error:
+            answer.connection.close()
             raise translate(error, doing) from None
-        self.give_back(connection, response)
+        self.give_back(answer)
         return data
 
-
-class ObjectStream(io.RawIOBase):
-    """Reads one object from start to end, going on where it was after a broken connection.
-
-    Attributes:
-        about: its ETag, size, content type and metadata.
-    Raises (in `read`):
-        StoreError: the server is gone for good, or the object was replaced meanwhile: reading it anew can help.
-    """
-
-    def __init__(self, fetcher: ObjectFetcher, key: str) -> None:
-        super().__init__()
-        self._fetcher, self._key, self._offset = fetcher, key, 0
-        self._connection, self._response = _patiently(lambda: fetcher.begin(key, 0, ""))
-        self.about = _fetched(self._response, _length(self._response), None)
-
-    def readable(self) -> bool:
-        """Say yes."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill `buffer` with the next bytes; 0 only at the true end of the object."""
-        if self._offset >= self.about.bytes or not len(buffer):
-            return 0
-        data = _patiently(lambda: self._next(len(buffer)))
-        buffer[: len(data)] = data
-        self._offset += len(data)
-        return len(data)
-
-    def _next(self, size: int) -> bytes:
-        doing = f"read {self._key} at byte {self._offset}"
-        if self._response.closed:
-            try:
-                self._connection, self._response = self._fetcher.begin(self._key, self._offset, self.about.etag)
-            except ConditionFailed:
-                raise StoreError(f"store: {doing}: the object was replaced while it was read") from None
-            if not self._response.getheader("Content-Range", "").startswith(f"bytes {self._offset}-"):
-                self._connection.close()
-                raise StoreError(f"store: {doing}: the server ignores Range, so reading cannot go on", permanent=True)
+    def _refusal(self, answer: Answer, doing: str) -> StoreError:
         try:
-            data = self._response.read(size)
-        except _BROKEN as error:
-            self._drop()
-            raise translate(error, doing) from None
-        if not data:
-            self._drop()
-            raise StoreError(f"store: {doing}: ended before byte {self.about.bytes}")
-        return data
-
-    def _drop(self) -> None:
-        self._response.close()
-        self._connection.close()
-
-    def close(self) -> None:
-        """Give the connection up."""
-        if not self.closed:
-            self._drop()
-        super().close()
+            text = answer.read_all().decode(errors="replace")
+            self.give_back(answer)
+        except OSError:
+            text = ""
+            answer.connection.close()
+        code = text.partition("<Code>")[2].partition("</Code>")[0] or str(answer.status)
+        response: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": answer.status}}
+        return translate(ClientError(response, "GetObject"), doing)
 
 
-def _patiently(work: Callable[[], T]) -> T:
+def patiently(work: Callable[[], T]) -> T:
     """Do what may be repeated; the first try goes without the retry's own cost, which is that of the request."""
     try:
         return work()
@@ -279,28 +308,15 @@ def _patiently(work: Callable[[], T]) -> T:
     return retrying(work, attempts=TRIES - 1)
 
 
-def _length(response: http.client.HTTPResponse) -> int:
-    if response.length is None:
+def fetched(answer: Answer) -> Fetched:
+    """Return what an answer says of an object, without its bytes."""
+    if answer.left is None:
+        answer.connection.close()
         raise StoreError("store: the server does not say how large an object is (no Content-Length)", permanent=True)
-    return response.length
-
-
-def _fetched(response: http.client.HTTPResponse, size: int, data: bytes | None) -> Fetched:
-    headers = response.headers
-    meta = {name[11:].lower(): value for name, value in headers.items() if name[:11].lower() == "x-amz-meta-"}
-    kind = headers.get("Content-Type", "")
-    return Fetched(headers.get("ETag", ""), size, "" if kind in _DEFAULT_TYPES else kind, meta, data)
-
-
-def _refusal(connection: http.client.HTTPConnection, response: http.client.HTTPResponse, doing: str) -> StoreError:
-    try:
-        text = response.read(1 << 16).decode(errors="replace")
-    except _BROKEN:
-        text = ""
-    connection.close()
-    code = text.partition("<Code>")[2].partition("</Code>")[0] or str(response.status)
-    answer: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": response.status}}
-    return translate(ClientError(answer, "GetObject"), doing)
+    headers = answer.headers
+    meta = {name[11:]: value for name, value in headers.items() if name.startswith("x-amz-meta-")}
+    kind = headers.get("content-type", "")
+    return Fetched(headers.get("etag", ""), answer.left, "" if kind in _DEFAULT_TYPES else kind, meta)
 
 
 def _tls(bucket: ObjectBucket) -> ssl.SSLContext:

@@ -264,11 +264,11 @@ def publish(stack: str, entries: Iterable[Entry], kept: dict[str, list[str]], no
             "set": entry.id,
             "age": age(now - entry.created_at),
             "size": _size(entry),
-            "components": _components(entry),
-            "label": entry.manifest.label if entry.manifest else "",
-            "checked": _checked(entry, now),
             "drilled": _drilled(entry, now),
             "kept because": ", ".join(kept.get(entry.id, [])) or "goes at the next prune",
+            "checked": _checked(entry, now),
+            "label": entry.manifest.label if entry.manifest else "",
+            "components": _components(entry),
         }
         for entry in entries
     ]
@@ -278,8 +278,12 @@ def publish(stack: str, entries: Iterable[Entry], kept: dict[str, list[str]], no
 
 
 def _components(entry: Entry) -> str:
-    names = ", ".join(f"{c.kind} {c.name}" for c in entry.manifest.components) if entry.manifest else ""
-    return "; ".join(part for part in (names, entry.fault) if part)
+    names: dict[str, list[str]] = {}
+    for component in entry.manifest.components if entry.manifest else ():
+        kind, name = ("postgres", "roles") if component.kind == "globals" else (component.kind, component.name)
+        names.setdefault(kind, []).append(name)
+    said = [f"{kind}: {', '.join(some)}" for kind, some in names.items()]
+    return "; ".join([*said, *([entry.fault] if entry.fault else [])])
 
 
 def _size(entry: Entry) -> str:

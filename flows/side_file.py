@@ -39,6 +39,7 @@ class DrillRecord(BaseModel):
     components: list[str]
     scratch: str = Field(description="Where it was restored to")
     differences: list[str] = Field(default_factory=list)
+    unproven: list[str] = Field(default_factory=list, description="What was not compared, so that the drill is not full")
 
 
 class SideFile(BaseModel):

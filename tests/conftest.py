@@ -32,12 +32,28 @@ def pytest_configure() -> None:
     """Keep Prefect, where tests import it, out of the home directory, off the network and away from any real server."""
     for name in [name for name in os.environ if name.startswith("PREFECT_")]:
         del os.environ[name]
-    os.environ.update(
-        PREFECT_HOME=str(_TESTS / str(os.getpid()) / "prefect-home"), PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1"
-    )
+    home = _TESTS / str(os.getpid()) / "prefect-home"
+    home.mkdir(mode=0o711, parents=True)
+    os.environ.update(PREFECT_HOME=str(home), PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1")
     # no folder, no timing on a shared machine
     hypothesis.settings.register_profile("project", database=None, deadline=None, max_examples=50)
     hypothesis.settings.load_profile("project")
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing, also where no test asked for an engine."""
+    shutil.rmtree(_TESTS / str(os.getpid()), ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run two at a time, those that need the whole stack stay with one process, and begin first: they take longest.
+
+    The others are handed out by the file, because a file's tests share engines.
+    """
+    items.sort(key=lambda item: "tests/nights/" not in item.nodeid)
+    for item in items:
+        file = item.nodeid.split("::")[0]
+        item.add_marker(pytest.mark.xdist_group("nights" if file.startswith("tests/nights/") else file))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Put objects of a bucket back from a set: one, those below a prefix, or all that are missing or different; and take it back."""
+"""Put objects of a bucket back from a set, one, those below a prefix, or all that are missing or different; or undo that."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ class BucketRestoreRequest(BaseModel):
     set_id: str = Field(default="latest", description="latest, the id of a set, or a time (the newest set not younger)")
     key: str = Field(default="", description="Only the object with this key")
     prefix: str = Field(default="", description="Only objects whose keys begin so")
-    delete_extra: bool = Field(
-        default=False, description="Also delete objects that were not there then; they are kept for undo"
-    )
+    delete_extra: bool = Field(default=False, description="Also delete what was not there then; it is kept for undo")
     restore_id: str = Field(
         default="",
         description="undo, forget: which restore; empty: the latest. restore: one that died, to be finished; empty: a new one",

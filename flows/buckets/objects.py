@@ -15,6 +15,7 @@ from blocks.object_bucket import Listed, ObjectBucket
 from blocks.object_fetch import Fetched, ObjectFetcher
 from blocks.s3_errors import translate
 from flows.backup.pipes import CHUNK
+from flows.buckets.streams import ObjectStream
 
 __all__ = ["SPOOL", "content_sha256", "copied_by_server", "fetched", "put_object", "remove_object"]
 
@@ -88,7 +89,7 @@ def fetched(fetcher: ObjectFetcher, key: str) -> Iterator[tuple[Fetched, IO[byte
     Raises:
         ObjectMissing: there is none.
     """
-    with tempfile.SpooledTemporaryFile(SPOOL) as file, fetcher.open(key) as stream:
+    with tempfile.SpooledTemporaryFile(SPOOL) as file, ObjectStream(fetcher, key) as stream:
         digest = _through(stream, cast(IO[bytes], file))
         file.seek(0)
         yield stream.about, cast(IO[bytes], file), digest
@@ -97,13 +98,13 @@ def fetched(fetcher: ObjectFetcher, key: str) -> Iterator[tuple[Fetched, IO[byte
 def content_sha256(fetcher: ObjectFetcher, key: str) -> str:
     """Read an object and return the SHA-256 of its bytes; empty when there is none."""
     try:
-        with fetcher.open(key) as stream:
+        with ObjectStream(fetcher, key) as stream:
             return _through(stream, None)
     except ObjectMissing:
         return ""
 
 
-def _through(stream: Any, target: IO[bytes] | None) -> str:
+def _through(stream: ObjectStream, target: IO[bytes] | None) -> str:
     digest = hashlib.sha256()
     while data := stream.read(CHUNK):
         digest.update(data)

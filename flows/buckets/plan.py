@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -132,13 +132,13 @@ def save_plan(
 @contextmanager
 def open_plan(store: BackupStore, restore_id: str, bucket: str, folder: Path | None) -> Iterator[Plan | None]:
     """Fetch the plan of a restore; None where there is none, or one that was cut off: then nothing was done."""
-    try:
-        with spooled(store, store.root, plan_name(restore_id, bucket), folder) as source:
+    with ExitStack() as stack:
+        try:
+            source = stack.enter_context(spooled(store, store.root, plan_name(restore_id, bucket), folder))
+        except ObjectMissing:
+            yield None
+        else:
             yield _whole(source)
-    except ObjectMissing as error:
-        if plan_name(restore_id, bucket) not in str(error):
-            raise
-        yield None
 
 
 def _whole(source: Spooled) -> Plan | None:

@@ -77,8 +77,8 @@ def describe(planned: Preview, set_id: str, restore_id: str) -> str:
     """Say in one paragraph what will happen and how it is taken back."""
     counts = planned.counts
     return (
-        f"Restore of objects in bucket {planned.bucket} ({planned.wanted}) from set {set_id}: {counts['add']} are missing and put "
-        f"back, {counts['replace']} are different and overwritten, {counts['delete']} were not there then and are deleted; "
+        f"Restore of objects in bucket {planned.bucket} ({planned.wanted}) from set {set_id}: {counts['add']} are missing and "
+        f"put back, {counts['replace']} are different and overwritten, {counts['delete']} were not there then and are deleted; "
         f"{size(planned.bytes)} in all. What is overwritten or deleted is kept first. "
         f"Way back: the same flow with action undo and restore_id {restore_id}."
     )
@@ -91,8 +91,8 @@ def describe_undo(store: BackupStore, bucket: str, restore_id: str, action: str)
     with need_plan(store, restore_id, bucket, None) as plan:
         counts = preview_plan(plan, bucket, Wanted()).counts
         return (
-            f"Undo of restore {restore_id} of bucket {bucket} (set {plan.set_id}): up to {counts['add']} objects that it added are "
-            f"removed, {counts['replace']} that it overwrote and {counts['delete']} that it deleted are put back. "
+            f"Undo of restore {restore_id} of bucket {bucket} (set {plan.set_id}): up to {counts['add']} objects that it added "
+            f"are removed, {counts['replace']} that it overwrote and {counts['delete']} that it deleted are put back. "
             "An object that was written since is left alone."
         )
 

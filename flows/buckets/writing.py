@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import IO, cast
 
-from blocks.errors import ObjectMissing, StackError, StoreError
+from blocks.errors import ConditionFailed, ObjectMissing, StackError, StoreError
 from blocks.keys import BackupKeys
 from blocks.object_bucket import Listed
 from blocks.object_fetch import Fetched, ObjectFetcher
@@ -22,6 +22,7 @@ from flows.backup.stream import store_encrypted
 from flows.buckets.index import IndexEntry
 from flows.buckets.lines import BytesReader
 from flows.buckets.packs import PackEntry, member_name, pack_key
+from flows.buckets.streams import ObjectStream
 
 __all__ = ["FETCHERS", "Written", "padded", "write_pack"]
 
@@ -79,7 +80,8 @@ def write_pack(
         try:
             return _write(fetcher, store, keys, pack_id, items, stop)
         except StackError as error:  # a large object that was replaced while it was read; the uploading has its own retries
-            if attempt == _TRIES or not is_transient(error) or stop.is_set():
+            again = is_transient(error) or isinstance(error, ConditionFailed)
+            if attempt == _TRIES or not again or stop.is_set():
                 raise
     raise AssertionError("either returned or raised")
 
@@ -190,7 +192,7 @@ def _tar(window: _Window, pack_id: str, written: Written) -> Iterator[bytes]:
 
 def _passed_through(fetcher: ObjectFetcher, key: str, pack_id: str, written: Written) -> Iterator[bytes]:
     try:
-        stream = fetcher.open(key)
+        stream = ObjectStream(fetcher, key)
     except ObjectMissing:
         written.vanished.append(key)
         return

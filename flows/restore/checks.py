@@ -22,7 +22,7 @@ def refuse_unfit(stack: Stack, manifest: Manifest, plan: RestorePlan, *, replace
         SettingsError: the age identity is missing.
         IntegrityError: the age identity cannot open the set.
     """
-    _keys(stack, manifest, accept_other_keys=accept_other_keys)
+    refuse_other_keys(stack, manifest, accept_other_keys=accept_other_keys)
     for step in plan.steps:
         if isinstance(step.component, PostgresDatabase):
             on_postgres.refuse_unfit(stack.need_postgres_admin(), step.component)
@@ -48,7 +48,12 @@ def refuse_changed(approved: RestorePlan, now: RestorePlan) -> None:
             )
 
 
-def _keys(stack: Stack, manifest: Manifest, *, accept_other_keys: bool) -> None:
+def refuse_other_keys(stack: Stack, manifest: Manifest, *, accept_other_keys: bool) -> None:
+    """Refuse data that the applications could not decrypt.
+
+    Raises:
+        RestoreRefused: which of their keys is not the one of the backup.
+    """
     if manifest.fingerprints is None:
         return
     differing = stack.keys.differing_keys(manifest.fingerprints.wrapped_key, manifest.fingerprints.values)

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Collection
 
 from blocks.clickhouse import ClickHouseServer, version_numbers
-from blocks.clickhouse_client import ClickHouseClient, identifier, qualified
+from blocks.clickhouse_client import ClickHouseClient, identifier, literal, qualified
 from blocks.errors import RestoreRefused, ServiceError, StackError, VersionMismatch
 from blocks.object_store import BackupStore
 from flows.backup.clickhouse_files import Index, load_index, load_list, verify_files
@@ -65,6 +65,7 @@ def restore_database(
     target: str,
     tables: Collection[str] | None = None,
     *,
+    partition: str = "",
     deadline: float = TWELVE_HOURS,
     progress: Progress = _silent,
 ) -> None:
@@ -75,7 +76,7 @@ def restore_database(
 
     Args:
         store, prefix: where the set is. base: key prefix of the set that this one is a difference to.
-        target: name of the new database. tables: only these.
+        target: name of the new database. tables: only these. partition: only the rows of the partition with this id.
         deadline: seconds.
     Raises:
         RestoreRefused: the target exists.
@@ -92,7 +93,7 @@ def restore_database(
         try:
             client.command(f"CREATE DATABASE {identifier(target)} ENGINE = Atomic")
             restoring = _Restoring(server, client, component, prefix, base, target, Deadline.after(deadline), progress)
-            restoring.run(tables)
+            restoring.run(tables, partition)
         except BaseException:
             try:
                 drop_database(server, target)
@@ -118,7 +119,7 @@ class _Restoring:
         self._base = {"base_backup": server.destination(base + component.path)} if base else {}
         self._target, self._deadline, self._progress = target, deadline, progress
 
-    def run(self, only: Collection[str] | None) -> None:
+    def run(self, only: Collection[str] | None, partition: str) -> None:
         wanted = {table.name: table for table in self._component.tables if only is None or table.name in only}
         engines = {name: table.engine for name, table in wanted.items()}
         dangerous = consumes(engines, {name: table.ddl for name, table in wanted.items()}, self._component.name)
@@ -133,11 +134,12 @@ class _Restoring:
                 stop_merges(self._client, table)
             elif " REFRESH " in table.ddl and table.engine == "MaterializedView":
                 self._client.command(f"SYSTEM STOP VIEW {table.sql}")
-        self._restore(names, {"allow_different_table_def": "1"})  # another version prints the same definition differently
+        # another version prints the same definition differently
+        self._restore(names, {"allow_different_table_def": "1"}, f" PARTITIONS ID {literal(partition)}" if partition else "")
 
-    def _restore(self, names: list[str], options: dict[str, str]) -> None:
+    def _restore(self, names: list[str], options: dict[str, str], part: str = "") -> None:
         database = self._component.name
-        what = ", ".join(f"TABLE {qualified(database, name)} AS {qualified(self._target, name)}" for name in names)
+        what = ", ".join(f"TABLE {qualified(database, name)} AS {qualified(self._target, name)}{part}" for name in names)
         outcome = run_operation(
             self._server,
             f"RESTORE {what} FROM {self._source}",

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from flows import catalogue
 from flows.approval import approve
+from flows.copy.view import Source, reading_from
 from flows.report import Progress, line
 from flows.restore import undo as undoing
 from flows.restore.checks import refuse_changed, refuse_unfit
@@ -29,6 +30,7 @@ class RestoreRequest(BaseModel):
         "died. forget: drop what a restore kept for undo",
     )
     set_id: str = Field(default="latest", description="latest, the id of a set, or a time (the newest set not younger)")
+    source: Source = Field(default="store", description="The stack's own store, or the copy off the stack")
     components: list[str] = Field(
         default=[], description="postgres, clickhouse, or one database such as postgres/langfuse; empty: everything"
     )
@@ -56,28 +58,29 @@ def restore(request: RestoreRequest = RestoreRequest()) -> RestoreJournal | None
     stack = Stack.load()
     if request.action != "restore":
         return undoing.run(stack, request.action, request.restore_id, dry_run=request.dry_run, confirm=request.confirm)
-    manifest = catalogue.read(stack.store, stack.keys).need(request.set_id)
-    manifest = catalogue.with_definitions(stack.store, stack.keys, manifest)
-    parts = chosen(manifest, request.components)
-    plan = plan_restore(stack, manifest, parts)
-    refuse_unfit(stack, manifest, plan, replace=request.replace, accept_other_keys=request.accept_other_keys)
-    show_plan(stack, plan, dry_run=request.dry_run)
-    if request.dry_run:
-        return None
-    approve(stack.name, request.confirm, describe(plan))
-    with stack.exclusive("restore") as lease:
-        undoing.settle(stack)  # a restore that died before this one
-        refuse_changed(plan, plan_restore(stack, manifest, parts, plan.id))  # since it was approved
-        check_stored(stack, manifest, parts)  # hashes of stored bytes, before anything is fed to an engine
-        journal = begin(stack, plan)
-        with discard_staged_on_failure(stack, journal):
-            progress = Progress(f"restore-progress-{stack.name}", f"Restore {plan.id}: staging", len(plan.steps))
-            for step in plan.steps:
-                stage(stack, manifest, step)  # side by side, then compared with the manifest; the live one keeps serving
-                progress.step()
-            lease.check()
-            swap_all(stack, manifest, journal)
-        empty_redis_after(stack, journal)
+    with reading_from(stack, request.source) as source:  # locks and journals stay in the own store
+        manifest = catalogue.read(source.store, source.keys).need(request.set_id)
+        manifest = catalogue.with_definitions(source.store, source.keys, manifest)
+        parts = chosen(manifest, request.components)
+        plan = plan_restore(stack, manifest, parts)
+        refuse_unfit(stack, manifest, plan, replace=request.replace, accept_other_keys=request.accept_other_keys)
+        show_plan(stack, plan, dry_run=request.dry_run)
+        if request.dry_run:
+            return None
+        approve(stack.name, request.confirm, describe(plan))
+        with stack.exclusive("restore") as lease:
+            undoing.settle(stack)  # a restore that died before this one
+            refuse_changed(plan, plan_restore(stack, manifest, parts, plan.id))  # since it was approved
+            check_stored(source, manifest, parts)  # hashes of stored bytes, before anything is fed to an engine
+            journal = begin(stack, plan)
+            with discard_staged_on_failure(stack, journal):
+                progress = Progress(f"restore-progress-{stack.name}", f"Restore {plan.id}: staging", len(plan.steps))
+                for step in plan.steps:
+                    stage(source, manifest, step)  # side by side, then compared with the manifest; the live one keeps serving
+                    progress.step()
+                lease.check()
+                swap_all(stack, manifest, journal)
+            empty_redis_after(stack, journal)
     line(f"restored {manifest.id}; undo with action: undo, restore_id: {journal.id}")
     show_restore(stack, journal)
     return journal

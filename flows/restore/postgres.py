@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, cast
@@ -63,24 +64,53 @@ def restore_database(
         raise RestoreRefused(f"postgres {component.name}: {target} exists already; drop it or restore under another name")
     if not verified:
         verify_stored(store, prefix, component.object)
+    with fresh_database(server, component, target, elsewhere=elsewhere):
+        load_dump(server, component, store, prefix, keys, target)
+        _finish(server, component, target, analyze=analyze)
+
+
+@contextmanager
+def fresh_database(
+    server: PostgresServer, component: PostgresDatabase, target: str, *, elsewhere: bool = False
+) -> Iterator[None]:
+    """Create an empty database for a dump; dropped again when the body fails, whatever failed. Errors as `restore_database`."""
     _create(server, component, target, elsewhere=elsewhere)
     try:
         _tidy(server, component, target)
-        argv = [
-            str(_pg_restore(server, component)),
-            "--format=custom",
-            "--exit-on-error",
-            "--no-password",
-            "--no-tablespaces",
-            f"--dbname={server.dbname_argument(target)}",
-        ]
-        environment = server.conninfo_env(target) | {"PGOPTIONS": "-c synchronous_commit=off"}  # the swap's commit flushes all
-        with open_encrypted(store, prefix, component.object, keys) as source:
-            _feed(f"pg_restore {target}", argv, environment, source)
-        _finish(server, component, target, analyze=analyze)
+        yield
     except BaseException as error:
         _drop_after(error, server, target)
         raise
+
+
+def load_dump(
+    server: PostgresServer,
+    component: PostgresDatabase,
+    store: BackupStore,
+    prefix: str,
+    keys: BackupKeys,
+    target: str,
+    *options: str,
+) -> None:
+    """Feed a stored dump to pg_restore.
+
+    Args:
+        target: database that takes it. options: further arguments, such as which entries of the dump are meant.
+    Raises:
+        RestoreFailed: pg_restore failed.
+    """
+    argv = [
+        str(pg_restore(server, component)),
+        "--format=custom",
+        "--exit-on-error",
+        "--no-password",
+        "--no-tablespaces",
+        *options,
+        f"--dbname={server.dbname_argument(target)}",
+    ]
+    environment = server.conninfo_env(target) | {"PGOPTIONS": "-c synchronous_commit=off"}  # the swap's commit flushes all
+    with open_encrypted(store, prefix, component.object, keys) as source:
+        feed(f"pg_restore {target}", argv, environment, source)
 
 
 def refuse_unfit(server: PostgresServer, component: PostgresDatabase) -> None:
@@ -98,7 +128,7 @@ def refuse_unfit(server: PostgresServer, component: PostgresDatabase) -> None:
             f"{name}: the dump is of a {component.server_major} server and cannot be restored to a {major} server; "
             f"restore to Postgres {component.server_major} or newer"
         )
-    _pg_restore(server, component)
+    pg_restore(server, component)
     with server.connect() as connection, explained(server.maintenance_database, "look at extensions and rights"):
         available = {str(row[0]) for row in connection.execute("SELECT name FROM pg_catalog.pg_available_extensions")}
         superuser = connection.execute("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user").fetchone()
@@ -137,7 +167,8 @@ def database_bytes(server: PostgresServer, name: str) -> int:
     return int(row[0]) if row else 0
 
 
-def _pg_restore(server: PostgresServer, component: PostgresDatabase) -> Path:
+def pg_restore(server: PostgresServer, component: PostgresDatabase) -> Path:
+    """Find the pg_restore for a dump and a server."""
     _, major = server.server_version()
     return server.tool("pg_restore", major, dump_major=major_of(component.client_version))
 
@@ -187,7 +218,7 @@ def _tidy(server: PostgresServer, component: PostgresDatabase, target: str) -> N
             connection.execute("DROP EXTENSION plpgsql")
 
 
-def _feed(name: str, argv: Sequence[str], environment: Mapping[str, str], source: IO[bytes]) -> None:
+def feed(name: str, argv: Sequence[str], environment: Mapping[str, str], source: IO[bytes]) -> None:
     """Run pg_restore on a stream.
 
     Raises:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from blocks.errors import RestoreRefused
-from flows import catalogue
 from flows.approval import approve
+from flows.copy.catalogue import load_from_either
 from flows.report import line
 from flows.restore import clickhouse as on_clickhouse
 from flows.restore import postgres as on_postgres
@@ -58,8 +58,7 @@ def settle(stack: Stack) -> list[RestoreJournal]:
         elif journal.phase == "undoing":
             undo(stack, journal)
         else:
-            manifest = catalogue.load_manifest(stack.store, stack.keys, journal.set_id)
-            swap_all(stack, catalogue.with_definitions(stack.store, stack.keys, manifest), journal)
+            swap_all(stack, load_from_either(stack, journal.set_id), journal)
             line(f"restore {journal.id} died in its swap: finished")
     return settled
 

@@ -33,6 +33,7 @@ from flows.lease import LeaseRecord, lock_key
 from flows.prune.flow import PruneRequest, prune
 from flows.restore import clickhouse as on_clickhouse
 from flows.restore.flow import RestoreRequest, restore
+from flows.verify.flow import VerifyRequest, verify
 from shared.engines.process import wait_until
 from shared.sandbox import langfuse_bucket, langfuse_clickhouse, langfuse_postgres, litellm_schema
 from shared.sandbox.blocks import stack_from
@@ -56,6 +57,7 @@ _CALLS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "drill": lambda request: drill(DrillRequest(**request)),
     "restore": lambda request: restore(RestoreRequest(**request)),
     "prune": lambda request: prune(PruneRequest(**request)),
+    "verify": lambda request: verify(VerifyRequest(**request)),
 }
 
 
@@ -269,9 +271,13 @@ class Night:
 
     # --- what is there -----------------------------------------------------------------------------------------------
 
+    def entries(self) -> list[catalogue.Entry]:
+        """The committed sets with what was found out about them, newest first."""
+        return catalogue.read(self.store, self.stack.keys).entries
+
     def sets(self) -> list[str]:
         """Ids of the committed sets, newest first."""
-        return [entry.id for entry in catalogue.read(self.store, self.stack.keys).entries]
+        return [entry.id for entry in self.entries()]
 
     def newest(self) -> Manifest:
         """The newest set."""
@@ -334,6 +340,11 @@ class Night:
         """The first column of a query, as text."""
         with self.clickhouse.client() as client:
             return [str(row[0]) for row in client.rows(query)]
+
+    def clickhouse_command(self, statement: str) -> None:
+        """Run a statement on ClickHouse."""
+        with self.clickhouse.client() as client:
+            client.command(statement)
 
     def merges_stopped(self) -> list[str]:
         """Tables whose merges are stopped."""

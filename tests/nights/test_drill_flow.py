@@ -5,8 +5,10 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from blocks.errors import DrillFailed
+from blocks.errors import DrillFailed, IntegrityError
 from flows import catalogue
+from flows.buckets.pack_ids import pack_ids
+from flows.buckets.packs import pack_key
 from tests.nights.night import Night
 
 
@@ -85,3 +87,39 @@ def test_writers_go_on_during_the_backup_and_the_drill_still_equals_the_manifest
     table = next(t for c in manifest.postgres for t in c.tables if t.name == 'public."LiteLLM_SpendLogs"')
     assert row is not None
     assert table.rows < row[0], "nothing was written after the snapshot, so this proved nothing"
+
+
+def test_references_that_led_nowhere_at_the_backup_do_not_fail_the_drill_but_a_lost_pack_does(night: Night) -> None:
+    lost = next(item.key for item in night.source.list("media/"))
+    data = night.source.get(lost)
+    night.source.remove([lost])
+    night.clickhouse_command("INSERT INTO langfuse.traces (id, project_id, timestamp) VALUES ('t', 'prj-gone', now64(3))")
+    try:
+        night.call("backup")
+    finally:
+        night.source.put(lost, data)
+        night.clickhouse_command("ALTER TABLE langfuse.traces DELETE WHERE project_id = 'prj-gone' SETTINGS mutations_sync = 1")
+    manifest = night.newest()
+    assert {item.name: (item.count, item.examples) for item in manifest.dangling} == {
+        "clickhouse projects without postgres project": (1, ["prj-gone"]),
+        "finished media without object": (1, [lost]),
+    }
+    assert night.call("drill").full
+    pack = pack_key(night.store, next(pack_ids(manifest.buckets[0].pack_ids)))
+    night.store.remove([pack])
+    with pytest.raises(DrillFailed, match=r"bucket langfuse: pack \S+: expected \d+ bytes, found nothing"):
+        night.call("drill", components=["bucket"])
+    with pytest.raises(IntegrityError, match=r"verify: \S+: pack \S+ is missing"):
+        night.call("verify")
+    assert night.sets() == [manifest.id]
+    assert not night.entries()[0].good
+
+
+def test_the_next_backup_reads_only_what_is_new_in_the_bucket(night: Night) -> None:
+    night.call("backup", components=["bucket"])
+    night.source.put("events/new.json", b"{}")
+    night.call("backup", components=["bucket"])
+    first, second = (night.manifest(set_id).buckets[0] for set_id in reversed(night.sets()))
+    night.source.remove(["events/new.json"])
+    assert (second.objects, second.new_objects) == (first.objects + 1, 1)
+    assert second.pack_ids.keys() == {*night.sets()}

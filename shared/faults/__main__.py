@@ -1,0 +1,51 @@
+"""`make crash`: kill flows at every point, break the store under them, restart engines, damage objects; see what holds."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from shared.faults.campaign import Campaign
+from shared.faults.cases import Case, cases_of, representative
+from shared.faults.duties import DUTIES
+from shared.faults.ground import Ground
+from shared.sandbox.stack import ROOT, STATE
+
+WIDTH = 140
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the campaign; returns the exit status: 0 when everything held."""
+    parser = argparse.ArgumentParser(prog="make crash", description=__doc__)
+    parser.add_argument("--flow", choices=list(DUTIES), action="append", help="only this flow; may be given again")
+    parser.add_argument("--fault", default="", help="only faults whose name contains this")
+    parser.add_argument("--at", default="", help="only at this point, as the report names it")
+    parser.add_argument("--only", type=int, default=0, metavar="N", help="N cases of each flow, spread evenly")
+    parser.add_argument("--quick", action="store_true", help="a dozen representative cases")
+    parser.add_argument("--directory", type=Path, default=STATE / "faults", help="folder for everything it makes")
+    options = parser.parse_args(arguments)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
+    console.print("Starting the stack and taking the sets that every case begins with ...", highlight=False)
+    with Ground(options.directory) as ground:
+        ground.prepare()
+        campaign = Campaign(ground, console)
+        for flow in options.flow or DUTIES:
+            measured = campaign.measure(flow)
+            console.print(f"[bold]{flow}[/]: {len(measured.requests)} requests undisturbed", highlight=False)
+            cases: list[Case] = cases_of(flow, measured, ground)
+            if options.quick:
+                cases = list(representative(cases))
+            cases = [case for case in cases if options.fault in case.fault and options.at in ("", case.at)]
+            step = max(1.0, len(cases) / options.only) if options.only else 1.0
+            for case in (cases[int(number * step)] for number in range(int(len(cases) / step))):
+                campaign.run(case)
+        return campaign.finish(ROOT / "faults-report.json")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
