@@ -28,8 +28,15 @@ DOCUMENT: dict[str, Any] = yaml.safe_load((ROOT / "prefect.yaml").read_text(enco
 DEPLOYMENTS: list[dict[str, Any]] = DOCUMENT["deployments"]
 MINE = {"definitions"}
 """Not Prefect's: where the anchors are kept."""
-SCHEDULED = {"backup/nightly", "drill/nightly", "prune/daily", "verify/daily"}
-BY_HAND = {"backup/on-demand", "drill/on-demand", "restore/on-demand"}
+SCHEDULED = {"backup/nightly", "copy/nightly", "drill/nightly", "prune/daily", "verify/daily"}
+BY_HAND = {
+    "backup/on-demand",
+    "copy/on-demand",
+    "drill/on-demand",
+    "restore/on-demand",
+    "restore-bucket/on-demand",
+    "restore-table/on-demand",
+}
 
 
 def keys_of(model: type[BaseModel]) -> set[str]:
@@ -81,7 +88,7 @@ def _flow(deployment: dict[str, Any]) -> Any:
 
 def name_of(deployment: dict[str, Any]) -> str:
     """`flow/deployment`, as typed after `prefect deployment run`."""
-    return f"{deployment['entrypoint'].partition(':')[2]}/{deployment['name']}"
+    return f"{deployment['entrypoint'].partition(':')[2].replace('_', '-')}/{deployment['name']}"
 
 
 each = pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=name_of)
@@ -136,14 +143,14 @@ def test_the_entrypoint_is_a_flow_of_the_same_name(deployment: dict[str, Any]) -
     path, _, function = deployment["entrypoint"].partition(":")
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
     assert function in [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-    assert _flow(deployment).name == function
+    assert _flow(deployment).name == function.replace("_", "-")
 
 
 @each
 def test_a_person_is_told_what_it_does(deployment: dict[str, Any]) -> None:
     assert len(deployment["description"]) > 30
     assert deployment["description"].rstrip().endswith(".")
-    assert deployment["tags"][0] == deployment["entrypoint"].partition(":")[2]
+    assert deployment["tags"][0] == name_of(deployment).split("/")[0].split("-")[0]
     assert ("scheduled" in deployment["tags"]) is ("schedules" in deployment)
 
 

@@ -1,7 +1,7 @@
 """`make demo`: one night of the stack on real engines, through the real Prefect server and worker.
 
-Backup, more writes, a differential backup, a drill, a disaster, a restore, an undo, a prune. Each step checks what it
-claims; the report says what held. Exit status 0 only when every step did.
+Backup, more writes, a differential backup, a drill, a disaster, a restore, an undo, lost objects, a copy, a prune. Each step
+checks what it claims; the report says what held. Exit status 0 only when every step did.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SPEND_LOGS = 40_000
 TRACES = 150_000
 EVENTS = 3000
+LOST = 50
 CLICKHOUSE_DATABASE = "langfuse"
 
 
@@ -157,6 +158,32 @@ class Demo:
             raise StepFailed(f"spend logs: {before} before, {restored} after the restore, {after} after the undo")
         return Done(f"spend logs {before} -> {restored} (first night) -> {after} (undone)")
 
+    def lost_objects(self) -> Done:
+        """Lose 50 event objects and overwrite one, then put back what the newest set has."""
+        before = self.objects()
+        lost = [key for key in before if key.startswith("events/")][:LOST]
+        self.source.remove(lost)
+        altered = next(key for key in before if key.startswith("media/"))
+        self.source.put(altered, b"overwritten")
+        self.flow("restore-bucket/on-demand", {"confirm": self.stack.name})
+        after = self.objects()
+        if after != before:
+            wrong = [key for key in before if after.get(key) != before[key]]
+            raise StepFailed(f"{len(wrong)} objects are not as they were, such as {wrong[:1]}")
+        return Done(f"{LOST} event objects lost, one media object overwritten: all {len(after)} are as they were")
+
+    def copy(self) -> Done:
+        """Send the sets to the second store, and prove the newest from there."""
+        newest = self.newest()
+        self.flow("copy/on-demand", {"sets": [newest.id]})
+        copies = list(self.stack.need_copy().list(self.stack.need_copy().root))
+        open_ones = [item.key for item in copies if not item.key.endswith(".age")]
+        if open_ones:
+            raise StepFailed(f"not encrypted in the second store: {open_ones[:3]}")
+        self.flow("drill/on-demand", {"source": "copy", "set_id": newest.id})
+        total = sum(item.bytes for item in copies)
+        return Done(f"{newest.id} and its base in {len(copies)} objects, all encrypted; restored from there and equal", total)
+
     def prune(self) -> Done:
         """Keep only the newest: its base and what is proven stay, the set by hand goes."""
         entries = self.entries()
@@ -214,6 +241,10 @@ class Demo:
             found += [str(d) for d in on_clickhouse.compare(self.clickhouse, table_set, table_set.name, merged_since=True)]
         return found
 
+    def objects(self) -> dict[str, str]:
+        """Return the ETag of every object in Langfuse's bucket by key."""
+        return {item.key: item.etag for item in self.source.objects()}
+
     def spend_logs(self) -> int:
         """Count LiteLLM's spend logs."""
         with psycopg.connect(self.sandbox.postgres.url("litellm")) as connection:
@@ -248,6 +279,8 @@ def main() -> int:
                 ("disaster", demo.disaster),
                 ("restore/on-demand", demo.restore),
                 ("undo, one database", demo.undo),
+                ("restore-bucket/on-demand", demo.lost_objects),
+                ("copy/on-demand, drill from the copy", demo.copy),
                 ("prune/daily", demo.prune),
             ]
             for name, work in night:
