@@ -1,0 +1,1 @@
+"""`make bench`: speed, size and memory against plain tools; writes bench-report.json."""
