@@ -48,7 +48,8 @@ def _fill(name: str, values: Mapping[str, str]) -> str:
 def _document(manifest: Manifest, store: BackupStore, prefix: str) -> dict[str, str]:
     option = f" --endpoint-url {shlex.quote(store.endpoint)}" if store.endpoint else ""
     commands = [
-        f"    bash restore.sh {c.kind} {shlex.quote(c.name)} {shlex.quote(_restored(c.name))}" for c in _databases(manifest)
+        f"    bash restore.sh {c.kind} {shlex.quote(c.name)} {shlex.quote(_restored(c.name))}"
+        for c in [*_databases(manifest), *manifest.buckets]
     ]
     by_hand = [
         f"    createdb -T template0 -- {shlex.quote(_restored(c.name))}\n"
@@ -89,6 +90,11 @@ def _notes(manifest: Manifest) -> Iterator[str]:
     for component in manifest.clickhouse:
         if component.base:
             yield f"The ClickHouse database {component.name} is a difference to set {component.base}: keep that set too."
+    for bucket in manifest.buckets:
+        yield (
+            f"Objects of bucket {bucket.name}: `restore.sh bucket` puts them into a folder; `aws s3 sync` sends them back. "
+            "Its index says for each key which member of which pack it is; keys that are no safe file names lie in `odd/`."
+        )
     for what in manifest.not_taken:
         yield f"Not in this set: {what}."
     yield "Not in this set: Redis (it starts empty)."
@@ -105,6 +111,7 @@ def _script(manifest: Manifest, store: BackupStore) -> dict[str, str]:
         "OBJECTS": _calls((item.sha256, item.key) for item in manifest.stored_objects()),
         "POSTGRES": _calls(postgres),
         "CLICKHOUSE": _calls(clickhouse),
+        "BUCKETS": _calls((c.name, c.index.key, c.packs.key) for c in manifest.buckets),
         "PROPERTIES": "\n".join(_case(c) for c in manifest.postgres) or "    *) ;;",
     }
 

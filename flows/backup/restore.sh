@@ -16,6 +16,7 @@ restore.sh verify                         compare the SHA-256 of every object (C
 restore.sh globals                        print the roles and grants as SQL, to look at and feed to psql
 restore.sh postgres DATABASE TARGET       restore DATABASE into the new database TARGET
 restore.sh clickhouse DATABASE TARGET     restore DATABASE into the new ClickHouse database TARGET
+restore.sh bucket BUCKET FOLDER           put the objects of BUCKET into FOLDER, each under its key (needs jq and GNU tar)
 
 From the environment:
   AGE_KEY               file with the age secret key (AGE-SECRET-KEY-1...)
@@ -42,6 +43,10 @@ postgres_databases() { :  # name, key, owner, encoding, locale provider, collate
 
 clickhouse_databases() { :  # name, folder, the base's folder where it is a difference to another set
 @CLICKHOUSE@
+}
+
+buckets() { :  # name, key of the index, key of the list of packs
+@BUCKETS@
 }
 
 properties() {  # prints the SQL for what belongs to a database but is not in its dump; psql puts in the name of the target
@@ -81,6 +86,14 @@ open_object() {  # prints an object decrypted and decompressed, its hash compare
   objects check_wanted
   [ -n "$KNOWN" ] || fail "no object $1 in this set"
   fetch "$1" | age --decrypt --identity "$AGE_KEY" | zstd --decompress --quiet --stdout
+}
+
+open_list() {  # prints a list of the set decompressed, its hash compared; lists are not encrypted
+  need zstd "https://facebook.github.io/zstd"
+  WANTED=$1 KNOWN=
+  objects check_wanted
+  [ -n "$KNOWN" ] || fail "no object $1 in this set"
+  fetch "$1" | zstd --decompress --quiet --stdout
 }
 
 # --- Postgres ---------------------------------------------------------------------------------------------------------
@@ -135,16 +148,50 @@ restore_clickhouse() {
   DONE=yes
 }
 
+# --- buckets ----------------------------------------------------------------------------------------------------------
+
+fetch_pack() {  # prints a pack: packs lie beside the folder of the sets, and are shared between them
+  local key="${PREFIX%sets/*}packs/$1.tar.zst.age"
+  if [ -f "packs/$1.tar.zst.age" ]; then cat -- "packs/$1.tar.zst.age"; else
+    need aws "install the AWS CLI, or copy the packs into a folder packs here first"
+    aws ${ENDPOINT:+--endpoint-url "$ENDPOINT"} s3 cp --quiet "s3://$BUCKET/$key" -
+  fi
+}
+
+restore_bucket() {
+  local name=$1 index=$2 packs=$3 id sha
+  if [ "$name" != "$DATABASE" ]; then return; fi
+  need jq "https://jqlang.org"
+  need age "https://age-encryption.org"
+  [ -r "${AGE_KEY:-}" ] || fail "AGE_KEY must name the file with the age secret key"
+  mkdir -p -- "$TARGET"
+  WORK=$(mktemp -d)
+  trap 'rm -rf -- "$WORK"' EXIT
+  open_list "$index" >"$WORK/index"
+  open_list "$packs" | jq -r '"\(.id) \(.sha256)"' >"$WORK/packs"
+  while read -r id sha <&3; do
+    fetch_pack "$id" >"$WORK/pack"
+    [ "$(sha256sum <"$WORK/pack" | cut -d' ' -f1)" = "$sha" ] || fail "pack $id is damaged; use another set"
+    jq -j --arg pack "$id" 'select(.pack == $pack) | .member + "\u0000"' "$WORK/index" >"$WORK/members"
+    age --decrypt --identity "$AGE_KEY" "$WORK/pack" | zstd --decompress --quiet --stdout |
+      tar --extract --directory "$TARGET" --null --verbatim-files-from --files-from "$WORK/members"
+  done 3<"$WORK/packs"
+  echo "restored bucket $name into $TARGET"
+  DONE=yes
+}
+
 # --- the commands -----------------------------------------------------------------------------------------------------
 
 show_postgres() { echo "postgres $1"; }
 show_clickhouse() { echo "clickhouse $1${3:+ (a difference to $3)}"; }
+show_bucket() { echo "bucket $1"; }
 
 case "${1:-}:$#" in
   list:1)
     echo "set $SET_ID"
     postgres_databases show_postgres
     clickhouse_databases show_clickhouse
+    buckets show_bucket
     ;;
   verify:1) objects check ;;
   globals:1) open_object postgres/globals.sql.zst.age ;;
@@ -152,6 +199,11 @@ case "${1:-}:$#" in
     DATABASE=$2 TARGET=$3 DONE=
     "$1_databases" "restore_$1"
     [ -n "$DONE" ] || fail "no $1 database $DATABASE in this set; see: restore.sh list"
+    ;;
+  bucket:3)
+    DATABASE=$2 TARGET=$3 DONE=
+    buckets restore_bucket
+    [ -n "$DONE" ] || fail "no bucket $DATABASE in this set; see: restore.sh list"
     ;;
   *)
     usage

@@ -16,7 +16,7 @@ from shared.engines.postgres import PostgresEngine
 from shared.sandbox.stack import ROOT
 from tests.nights.night import Night
 
-TOOLS = ("aws", "age", "zstd", "curl", "sha256sum")
+TOOLS = ("aws", "age", "zstd", "curl", "sha256sum", "jq", "tar")
 
 
 def missing_tools() -> list[str]:
@@ -100,6 +100,9 @@ def test_the_commands_of_a_sets_own_restore_md_restore_it(night: Night, person: 
         for table_set in manifest.clickhouse:
             found = on_clickhouse.compare(night.clickhouse, table_set, f"{table_set.name}_restored", merged_since=True)
             assert found == []
+        folder = tmp_path / "set" / "langfuse_restored"
+        objects = {item.key: night.source.get(item.key) for item in night.source.list("")}
+        assert {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()} == objects
         drop_restored(night)
         type_commands(commands_in(document, "By hand"), tmp_path, person)
         for component in manifest.postgres:
