@@ -50,10 +50,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     The others are handed out by the file, because a file's tests share engines.
     """
-    items.sort(key=lambda item: "tests/nights/" not in item.nodeid)
+    items.sort(key=lambda item: not _needs_stack(item))
     for item in items:
-        file = item.nodeid.split("::")[0]
-        item.add_marker(pytest.mark.xdist_group("nights" if file.startswith("tests/nights/") else file))
+        item.add_marker(pytest.mark.xdist_group("stack" if _needs_stack(item) else item.nodeid.split("::")[0]))
+
+
+def _needs_stack(item: pytest.Item) -> bool:
+    return "sandbox" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(scope="session")

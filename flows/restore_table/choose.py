@@ -71,7 +71,7 @@ def postgres_table(component: PostgresDatabase, wanted: str) -> PostgresChoice:
     """
     where = f"postgres {component.name}"
     relations = dict(_relations(component.catalogue))
-    found = _named(relations, wanted, where, SCHEMA)
+    found = _named(relations, wanted, where)
     kind = relations[found]
     if kind not in ("table", "partitioned table"):
         raise RestoreRefused(f"{where}: {found} is a {kind} and holds no rows in the backup; name the tables that it reads")
@@ -132,20 +132,20 @@ def nearest(wanted: str, names: Collection[str]) -> str:
     return ", ".join([folded[name] for name in close] or sorted(names)[:SHOWN]) or "nothing"
 
 
-SCHEMA = ""
-"""Any schema may stand before a Postgres table's name."""
+def _named(names: Iterable[str], wanted: str, where: str, database: str = "") -> str:
+    """Find a name as a person writes it: exactly as printed, or without quotes, or its last part alone.
 
-
-def _named(names: Iterable[str], wanted: str, where: str, prefix: str) -> str:
-    """Find a name as a person writes it: exactly as printed, or without quotes, or its last part alone."""
+    Args:
+        database: what may stand before the name of a ClickHouse table; empty where the names have schemas.
+    """
     names = list(names)
     if not wanted.strip():
         raise SettingsError(f"{where}: no table was named; set table, for example to {nearest('', names)}")
     if wanted in names:
         return wanted
     steps = split(wanted)
-    if prefix:
-        found = [name for name in names if [prefix, name] == steps or [name] == steps]
+    if database:
+        found = [name for name in names if [database, name] == steps or [name] == steps]
     else:
         found = [name for name in names if split(name) == steps or split(name)[-1:] == steps]
     if len(found) > 1:

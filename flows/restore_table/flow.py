@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from flows import catalogue
 from flows.approval import approve
+from flows.copy.view import Source, reading_from
 from flows.report import line
 from flows.restore.checks import refuse_other_keys
 from flows.restore_table import undo as undoing
@@ -28,6 +29,7 @@ class TableRequest(BaseModel):
         "that died. forget: drop what a restore left beside the live table or kept for undo",
     )
     set_id: str = Field(default="latest", description="latest, the id of a set, or a time (the newest set not younger)")
+    source: Source = Field(default="store", description="The stack's own store, or the copy off the stack")
     component: str = Field(default="", description="The database: postgres/litellm or clickhouse/langfuse")
     table: str = Field(default="", description='The table: public."LiteLLM_SpendLogs" or, in ClickHouse, traces')
     partition: str = Field(default="", description="ClickHouse: only the partition with this id or value; empty: all")
@@ -58,30 +60,30 @@ def restore_table(request: TableRequest = TableRequest()) -> TableJournal | None
     stack = Stack.load()
     if request.action != "restore":
         return undoing.run(stack, request.action, request.restore_id, dry_run=request.dry_run, confirm=request.confirm)
-    manifest = catalogue.read(stack.store, stack.keys).need(request.set_id)
-    manifest = catalogue.with_definitions(stack.store, stack.keys, manifest)
-    refuse_other_keys(stack, manifest, accept_other_keys=request.accept_other_keys)
     what = (request.component, request.table, request.partition, request.into)
-    plan = plan_table(stack, manifest, *what)
-    show_plan(stack, plan, dry_run=request.dry_run)
-    if request.dry_run:
-        return None
-    if request.into == "swap":
-        approve(stack.name, request.confirm, describe(plan))
     statements: list[str] = []
-    with stack.exclusive("restore") as lease:
-        undoing.settle(stack)  # a restore that died before this one
-        refuse_changed(plan, plan_table(stack, manifest, *what, plan.journal.id))  # since it was approved
-        check_stored(stack, manifest, plan)  # hashes of stored bytes, before anything is made or fed to an engine
-        journal = begin(stack, plan)
-        with discard_staged_on_failure(stack, journal):
-            staged = stage(stack, manifest, plan, journal)  # beside the live one, compared with the manifest
-            journal.members = staged.members
-            lease.check()
-            if request.into == "swap":
-                swap(stack, journal)
-            else:
-                statements = leave_beside(stack, journal)
+    with reading_from(stack, request.source) as source:  # locks and journals stay in the own store
+        manifest = catalogue.read(source.store, source.keys).need(request.set_id)
+        manifest = catalogue.with_definitions(source.store, source.keys, manifest)
+        refuse_other_keys(stack, manifest, accept_other_keys=request.accept_other_keys)
+        plan = plan_table(source, manifest, *what)
+        show_plan(stack, plan, dry_run=request.dry_run)
+        if request.dry_run:
+            return None
+        if request.into == "swap":
+            approve(stack.name, request.confirm, describe(plan))
+        with stack.exclusive("restore") as lease:
+            undoing.settle(stack)  # a restore that died before this one
+            refuse_changed(plan, plan_table(source, manifest, *what, plan.journal.id))  # since it was approved
+            check_stored(source, manifest, plan)  # hashes of stored bytes, before anything is made or fed to an engine
+            journal = begin(stack, plan)
+            with discard_staged_on_failure(stack, journal):
+                journal.members = stage(source, manifest, plan, journal).members  # beside the live one, then compared
+                lease.check()
+                if request.into == "swap":
+                    swap(stack, journal)
+                else:
+                    statements = leave_beside(stack, journal)
     line(f"restored {journal.name} of {manifest.id}; {'undo' if request.into == 'swap' else 'forget'} with {journal.id}")
     show_restore(stack, journal, statements)
     return journal

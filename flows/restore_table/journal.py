@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from blocks.errors import IntegrityError, ObjectMissing
 from blocks.object_store import BackupStore
 from blocks.retry import retrying
+from flows.backup.manifest import ClickHouseDatabase
 from flows.restore.choose import side_name
 from flows.restore.journal import OPEN, Phase, Step
 
@@ -56,7 +57,9 @@ class TableJournal(BaseModel):
         component: `postgres/<database>` or `clickhouse/<database>`. table: as the engine prints it.
         partition: id of a ClickHouse partition; empty for the whole table.
         members: Postgres, once they are in the live database beside the live table.
-        step: ClickHouse, a whole table that is swapped. moved: a partition that is swapped.
+        sequences: what those of the table would have given next when the backup was taken, by name.
+        step: ClickHouse, a whole table that is swapped. taken: what the manifest says of it: the set may be gone by then.
+        moved: ClickHouse, a partition that is swapped.
     """
 
     id: str
@@ -68,7 +71,9 @@ class TableJournal(BaseModel):
     partition: str = ""
     into: Into
     members: list[Member] = Field(default_factory=list)
+    sequences: dict[str, int] = Field(default_factory=dict)
     step: Step | None = None
+    taken: ClickHouseDatabase | None = None
     moved: Moved | None = None
 
     @property

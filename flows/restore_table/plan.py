@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 
 from blocks.errors import RestoreRefused
-from blocks.postgres import PINNED, PostgresServer, explained
+from blocks.postgres import PostgresServer
 from flows.backup.clickhouse_files import load_index
 from flows.backup.manifest import Manifest, PostgresDatabase
 from flows.backup.sets import new_set_id
 from flows.catalogue import set_prefix, size
-from flows.compare.clickhouse_tables import inventory
 from flows.lease import utc_now
 from flows.restore import clickhouse as on_clickhouse
 from flows.restore import postgres as on_postgres
@@ -25,35 +25,13 @@ from flows.restore_table.choose import (
     partition_of,
     postgres_table,
 )
-from flows.restore_table.clickhouse_partition import column_types, partition_rows
 from flows.restore_table.columns import refuse_other_columns
 from flows.restore_table.journal import Into, Moved, TableJournal
-from flows.restore_table.postgres_family import columns, family, text
-from flows.restore_table.postgres_keys import foreign_keys
-from flows.restore_table.postgres_swap import refuse_unfit
+from flows.restore_table.live import Live, clickhouse_live, partition_values, postgres_live
 from flows.stack import Stack
 
-COUNTED_BYTES = 1 << 30
-"""A larger live table is not counted for the preview, only estimated."""
 COPIED_BYTES = 20_000_000
 """Bytes a second that rows are copied at inside a database, with indexes; measured on two cores, to tell people an order."""
-
-
-@dataclass(frozen=True)
-class Live:
-    """The live table now.
-
-    Attributes:
-        exists: there is one. rows: their number, `about` it where it was too large to count. bytes: with indexes.
-        columns: type by name. referring: tables that refer to it, which nobody may write to during a swap either.
-    """
-
-    exists: bool = False
-    rows: int = 0
-    about: bool = False
-    bytes: int = 0
-    columns: dict[str, str] = field(default_factory=dict)
-    referring: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +56,7 @@ def plan_table(
     """Find what is meant and look at the live table; changes nothing.
 
     Args:
+        stack: with the store that the set is read from.
         component, table, partition: as a person names them. restore_id: of an earlier plan that is worked out again.
     Raises:
         SettingsError, RestoreRefused: it is not to be found, or does not fit; one line with near names.
@@ -141,50 +120,23 @@ def refuse_changed(approved: TablePlan, now: TablePlan) -> None:
 
 def _postgres(server: PostgresServer, manifest: Manifest, choice: PostgresChoice, draft: TableJournal) -> TablePlan:
     component, table = choice.component, choice.table
-    journal = draft.model_copy(update={"table": table})
+    journal = draft.model_copy(update={"table": table, "sequences": _sequences(component, table)})
     on_postgres.refuse_unfit(server, component)
     if not server.exists(component.name):
         raise RestoreRefused(
             f"postgres {component.name} does not exist, so there is nothing to restore a table beside; restore the database "
             "with restore/on-demand"
         )
-    live, names = _live_table(server, component.name, table, swap=journal.into == "swap")
-    if journal.into == "swap":
-        recorded = _recorded_columns(component, table)
-        if recorded and live.columns.keys() != recorded:
-            refuse_other_columns(
-                dict.fromkeys(live.columns.keys() - recorded, "there"),
-                dict.fromkeys(recorded - live.columns.keys(), "there"),
-                table,
-            )
+    try:
+        live, names = postgres_live(server, component.name, table, swap=journal.into == "swap")
+        if journal.into == "swap":
+            _refuse_other_columns(live.columns.keys(), _recorded_columns(component, table), table)
+    except RestoreRefused as error:
+        raise RestoreRefused(f"postgres {component.name}: {error}") from None
     held = {content.name: content.rows for content in component.tables}
     members = {table, *names, *_descendants(component.catalogue, table)} & held.keys()
     rows = sum(held[name] for name in members) if members else None
     return TablePlan(journal, manifest.created_at, choice, live, rows)
-
-
-def _live_table(server: PostgresServer, database: str, table: str, *, swap: bool) -> tuple[Live, set[str]]:
-    with server.connect(database, settings=PINNED) as connection, explained(database, f"look at {table}"):
-        members = family(connection, table)
-        if not members:
-            if swap:
-                raise RestoreRefused(
-                    f"postgres {database}: there is no live table {table} to swap rows into; restore it beside, then "
-                    "ALTER TABLE ... SET SCHEMA"
-                )
-            return Live(), set()
-        oids = [member.oid for member in members]
-        keys = foreign_keys(connection, oids)
-        if swap:
-            refuse_unfit(connection, members[:1], keys)
-        total = int(text(connection, _BYTES, oids))
-        about = total > COUNTED_BYTES
-        rows = int(text(connection, _ESTIMATE, oids) if about else text(connection, f"SELECT count(*) FROM {table}"))
-        referring = tuple(sorted({key.table for key in keys} | {key.other for key in keys} - {table}))
-        return (
-            Live(True, rows, about, total, columns(connection, table), tuple(name for name in referring if name != table)),
-            {member.name for member in members},
-        )
 
 
 def _recorded_columns(component: PostgresDatabase, table: str) -> set[str]:
@@ -192,6 +144,20 @@ def _recorded_columns(component: PostgresDatabase, table: str) -> set[str]:
     begin = f"column {table}."
     quoted = [key.removeprefix(begin) for key in component.catalogue if key.startswith(begin)]
     return {name[1:-1].replace('""', '"') if name.startswith('"') else name for name in quoted}
+
+
+def _refuse_other_columns(live: Collection[str], recorded: Collection[str], table: str) -> None:
+    """Refuse columns that came or went, as far as the manifest says; types are compared when the rows are there."""
+    came, went = set(live) - set(recorded), set(recorded) - set(live)
+    if recorded and (came or went):
+        refuse_other_columns(dict.fromkeys(came, "there"), dict.fromkeys(went, "there"), table)
+
+
+def _sequences(component: PostgresDatabase, table: str) -> dict[str, int]:
+    """Return what the sequences of a table would have given next when the backup was taken."""
+    begin, owned = "parameters of sequence ", f"owned by {table}."
+    names = {key.removeprefix(begin) for key, text in component.catalogue.items() if key.startswith(begin) and owned in text}
+    return {sequence.name: sequence.high for sequence in component.sequences if sequence.name in names}
 
 
 def _descendants(catalogue: dict[str, str], table: str) -> set[str]:
@@ -221,45 +187,21 @@ def _clickhouse(stack: Stack, manifest: Manifest, choice: ClickHouseChoice, part
             "with restore/on-demand"
         )
     with server.client() as client:
-        table = inventory(client, component.name).get(choice.table.name)
-        found: dict[str, object] = {"exists": False}
         if partition:
             index = load_index(stack.store, set_prefix(stack.store, manifest.id), component.index)
-            values = client.rows(
-                "SELECT DISTINCT partition_id, partition FROM system.parts WHERE active AND database = {database:String} "
-                "AND table = {table:String}",
-                {"database": component.name, "table": choice.table.name},
-            )
-            choice = partition_of(choice, index, partition, {str(key): str(value) for key, value in values})
-        if table is not None:
-            rows = partition_rows(client, table, choice.partition) if choice.partition else table.rows or 0
-            used = client.row(
-                "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = {database:String} AND "
-                "table = {table:String} AND ({partition:String} = '' OR partition_id = {partition:String})",
-                {"database": component.name, "table": table.name, "partition": choice.partition},
-            )
-            found = {
-                "exists": True,
-                "rows": rows,
-                "bytes": int(used[0] or 0) if used else 0,
-                "columns": column_types(client, table),
-            }
+            choice = partition_of(choice, index, partition, partition_values(client, component.name, choice.table.name))
+        live = clickhouse_live(client, component.name, choice.table.name, choice.partition)
     journal = draft.model_copy(update={"table": choice.table.name, "partition": choice.partition})
     if journal.into == "swap":
-        if choice.partition and table is None:
+        if choice.partition and not live.exists:
             raise RestoreRefused(f"{journal.name}: there is no live table; restore the whole table, without a partition")
-        part = {"moved": Moved(restored=choice.rows)} if choice.partition else {"step": _step(journal)}
-        journal = journal.model_copy(update=part)
-    return TablePlan(journal, manifest.created_at, choice, Live(**found), choice.rows)  # type: ignore[arg-type]  # built above
+        if choice.partition:
+            how: dict[str, object] = {"moved": Moved(restored=choice.rows)}
+        else:
+            how = {"step": _step(journal), "taken": component.model_copy(update={"tables": [choice.table]})}
+        journal = journal.model_copy(update=how)
+    return TablePlan(journal, manifest.created_at, choice, live, choice.rows)
 
 
 def _step(journal: TableJournal) -> Step:
     return Step(kind="clickhouse", live=journal.database, staged=journal.side, kept=journal.place("kept"))
-
-
-_BYTES = """
-SELECT coalesce(sum(pg_catalog.pg_total_relation_size(oid)), 0) FROM unnest(%s::pg_catalog.oid[]) found (oid)
-"""
-_ESTIMATE = """
-SELECT coalesce(sum(greatest(reltuples, 0)), 0)::bigint FROM pg_catalog.pg_class WHERE oid = ANY (%s) AND relkind = 'r'
-"""

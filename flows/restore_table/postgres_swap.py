@@ -142,7 +142,8 @@ def _exchange(
     connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(wanted.keep), sql.Literal(note)))
     hook("replace")
     live = {member.oid for unit in units for member in family(connection, unit.live.name)}
-    referred = any(key.other_oid in _with_parents(connection, live) and key.oid not in live for key in keys)
+    reached = _with_parents(connection, live)
+    referred = any(key.other_oid in reached and key.oid not in live for key in keys)
     for unit in units:
         _replace(connection, unit, delete=referred)
     hook("check")

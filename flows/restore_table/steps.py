@@ -15,7 +15,7 @@ from blocks.postgres import PINNED, explained
 from blocks.retry import TASK_RETRIES, TASK_RETRY_DELAYS, retry_task
 from flows.backup.manifest import Manifest
 from flows.backup.stream import verify_stored
-from flows.catalogue import load_manifest, set_prefix, with_definitions
+from flows.catalogue import set_prefix
 from flows.compare.clickhouse_tables import inventory
 from flows.report import line, timed
 from flows.restore import clickhouse as on_clickhouse
@@ -140,16 +140,14 @@ def swap(stack: Stack, journal: TableJournal, hook: Hook = lambda _: None) -> No
     save(stack.store, journal)
     if journal.kind == "postgres":
         said = _swap_rows(stack, journal, hook)
-    elif journal.step is not None:
+    elif journal.step is not None and journal.taken is not None:
         said = []
-        component = next(c for c in _manifest(stack, journal).clickhouse if c.name == journal.database)
-        one = component.model_copy(update={"tables": [table for table in component.tables if table.name == journal.table]})
 
         def keep() -> None:
             save(stack.store, journal)
             hook("saved")
 
-        on_clickhouse.swap_databases(stack.need_clickhouse(), one, journal.step, keep)
+        on_clickhouse.swap_databases(stack.need_clickhouse(), journal.taken, journal.step, keep)
         journal.step.swapped = True
     else:
         said = []
@@ -208,23 +206,18 @@ def _remove_staged(stack: Stack, journal: TableJournal) -> None:
 
 def _swap_rows(stack: Stack, journal: TableJournal, hook: Hook) -> list[str]:
     """Replace the rows of a Postgres table by those that were staged, compared with the manifest once more under the lock."""
-    component = next(c for c in _manifest(stack, journal).postgres if c.name == journal.database)
     wanted = Exchange(
         table=journal.table,
         source=journal.place("restored"),
         keep=journal.place("kept"),
         restore_id=journal.id,
-        recorded={sequence.name: sequence.high for sequence in component.sequences},
+        recorded=journal.sequences,
     )
 
     def check(connection: Connection[TupleRow]) -> None:
         postgres_stage.refuse_differing(connection, journal.members, journal.database)
 
     return exchange_rows(stack.need_postgres_admin(), journal.database, wanted, check, hook)
-
-
-def _manifest(stack: Stack, journal: TableJournal) -> Manifest:
-    return with_definitions(stack.store, stack.keys, load_manifest(stack.store, stack.keys, journal.set_id))
 
 
 def _owner(stack: Stack, journal: TableJournal) -> str:

@@ -9,12 +9,15 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from blocks.errors import RestoreRefused
+from blocks.postgres import explained
 from flows.approval import approve
 from flows.report import line
 from flows.restore import clickhouse as on_clickhouse
 from flows.restore import postgres as on_postgres
 from flows.restore_table.clickhouse_partition import undo_partition
 from flows.restore_table.journal import OPEN, TableJournal, load_all, save
+from flows.restore_table.live import clickhouse_live
+from flows.restore_table.postgres_family import family, in_schema, text
 from flows.restore_table.postgres_schemas import drop_schema
 from flows.restore_table.postgres_swap import Exchange, exchange_rows, kept_as_noted
 from flows.restore_table.steps import discard_staged, swap
@@ -37,12 +40,14 @@ def run(stack: Stack, action: Action, restore_id: str, *, dry_run: bool, confirm
     if action == "finish":
         return _finish(stack, dry_run=dry_run)
     journal = find(stack, restore_id)
-    what = describe_undo(journal) if action == "undo" else describe_forget(journal)
+    what = describe_undo(stack, journal) if action == "undo" else describe_forget(journal)
     line(what)
     if dry_run:
         return None
     approve(stack.name, confirm, what)
     with stack.exclusive("restore"):
+        settle(stack)  # it may be this very one that died
+        journal = find(stack, journal.id)
         if action == "undo":
             undo(stack, journal)
         else:
@@ -119,8 +124,8 @@ def find(stack: Stack, restore_id: str) -> TableJournal:
     return found[-1]
 
 
-def describe_undo(journal: TableJournal) -> str:
-    """Say what an undo does.
+def describe_undo(stack: Stack, journal: TableJournal) -> str:
+    """Say what an undo does, with the numbers of rows.
 
     Raises:
         RestoreRefused: there is nothing to undo.
@@ -132,8 +137,9 @@ def describe_undo(journal: TableJournal) -> str:
     if journal.phase == "undone":
         raise RestoreRefused(f"restore {journal.id} is undone already; forget drops what it put aside")
     return (
-        f"Undo of restore {journal.id} of {journal.name}: what {journal.place('kept')} holds is put back. What is live now, "
-        f"with all writes since, leaves the live table and is kept in {journal.place('undone')} until the restore is forgotten."
+        f"Undo of restore {journal.id} of {journal.name}: what {journal.place('kept')} holds is put back "
+        f"({_rows(stack, journal, journal.place('kept'))}). What is live now ({_rows(stack, journal, '')}), with all writes "
+        f"since, leaves the live table and is kept in {journal.place('undone')} until the restore is forgotten."
     )
 
 
@@ -143,6 +149,19 @@ def describe_forget(journal: TableJournal) -> str:
         return f"Forget restore {journal.id} of {journal.name}: {journal.place('restored')} is dropped with everything in it."
     kept = journal.place("undone" if journal.phase == "undone" else "kept")
     return f"Forget restore {journal.id} of {journal.name}: {kept} is dropped for good. There is no undo after that."
+
+
+def _rows(stack: Stack, journal: TableJournal, place: str) -> str:
+    """Count the live rows, or those in another place."""
+    if journal.kind == "postgres":
+        server = stack.need_postgres_admin()
+        with server.connect(journal.database) as connection, explained(journal.database, f"count the rows of {journal.table}"):
+            name = in_schema(connection, place, journal.table) if place else journal.table
+            there = bool(family(connection, name))
+            return f"{text(connection, f'SELECT count(*) FROM {name}')} rows" if there else "it is gone"
+    with stack.need_clickhouse().client() as client:
+        live = clickhouse_live(client, place or journal.database, journal.table, journal.partition)
+    return f"{live.rows} rows" if live.exists else "no table"
 
 
 def _undo(stack: Stack, journal: TableJournal, hook: Hook) -> None:

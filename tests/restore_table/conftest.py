@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 import psycopg
 import pytest
@@ -127,5 +127,3 @@ def lab(clickhouse_engine: ClickHouseEngine, built: tuple[House, Manifest]) -> I
     """A place for ClickHouse databases."""
     with ExitStack() as ending:
         yield Lab(server_of(clickhouse_engine), built[0].stack.store, ending)
-        with suppress(LookupError):
-            ending.close()

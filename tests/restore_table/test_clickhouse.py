@@ -11,6 +11,7 @@ from blocks.errors import RestoreFailed, RestoreRefused
 from flows.backup.clickhouse import BaseBackup, backup_database, merges_stopped
 from flows.backup.manifest import Component, Manifest
 from flows.restore import clickhouse as on_clickhouse
+from flows.restore_table.undo import describe_undo
 from tests.clickhouse.conftest import DEADLINE, Lab
 from tests.restore_table.house import House
 
@@ -106,12 +107,19 @@ def test_a_whole_table_is_exchanged_and_exchanged_back(rooms: Rooms) -> None:
         found = client.rows(f"SELECT id FROM {rooms.database}.sums WHERE id >= 1000 ORDER BY id")
         assert [row[0] for row in found] == [1000, 2000]  # the view still reads the live table
         assert len(rooms.content(client, "sums")) == len(sums) + 2  # type: ignore[arg-type]  # rows
+        told = describe_undo(rooms.house.stack, journal)
+        assert f"what {journal.place('kept')} holds is put back (1 rows). What is live now (101 rows)" in told
         rooms.house.undo(journal)
         assert rooms.content(client) == before
         assert client.command(f"SELECT count() FROM {journal.place('undone')}.traces") == 101
         rooms.house.forget(journal)
         assert rooms.sides(client) == []
         assert merges_stopped(rooms.lab.server, [rooms.database]) == []
+        client.command(f"DROP TABLE {rooms.database}.words SYNC")
+        journal = rooms.house.restore(manifest, "words", "swap", component=rooms.component).journal
+        assert client.command(f"SELECT count() FROM {rooms.database}.words") == 3
+        rooms.house.undo(journal)
+        assert client.command(f"EXISTS {rooms.database}.words") == 0
 
 
 def test_a_partition_is_exchanged_and_exchanged_back_from_a_difference_to_another_set(rooms: Rooms) -> None:

@@ -83,6 +83,8 @@ def test_a_swap_replaces_the_rows_alone_and_undo_brings_back_exactly_those_there
     assert house.value(f"INSERT INTO {LOGS} (amount) VALUES (1) RETURNING id") == 43  # the sequence was not moved back
 
     with_new = house.contents()[LOGS]
+    told = describe_undo(house.stack, journal)
+    assert f"what {kept} holds is put back (37 rows). What is live now (41 rows)" in told
     house.undo(journal)
     assert house.schemas() == [undone]
     assert without(house.definitions(), undone) == definitions
@@ -249,7 +251,7 @@ def test_a_swap_that_is_killed_is_finished_by_the_next_run_and_so_is_an_undo(
     (journal,) = house.settle()
     assert (journal.phase, house.contents()[LOGS]) == ("undone", contents[LOGS])
     with pytest.raises(RestoreRefused, match="is undone already"):
-        describe_undo(journal)
+        describe_undo(house.stack, journal)
 
 
 def test_a_restore_that_is_killed_before_its_swap_leaves_nothing_after_the_next_run(house: House, backed_up: Manifest) -> None:
