@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from blocks.object_bucket import ObjectBucket
 
 
+MIB = 1024 * 1024
+
+
 class ObjectReader(io.RawIOBase):
     """Reads one object from the store, start to end, going on where it was after a broken connection.
 
@@ -58,12 +61,22 @@ class ObjectReader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fill `buffer` with the next bytes; 0 only at the true end of the object."""
-        if self._offset >= self.length or not len(buffer):
-            return 0
-        data = retrying(lambda: self._next(len(buffer)), attempts=self.TRIES)
+        data = self.read(len(buffer))
         buffer[: len(data)] = data
-        self._offset += len(data)
         return len(data)
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to `size` bytes, all there are when it is negative; none only at the true end of the object.
+
+        RawIOBase would copy every byte twice on its way through `readinto`.
+        """
+        if size < 0:
+            return b"".join(iter(lambda: self.read(MIB), b""))
+        if self._offset >= self.length or not size:
+            return b""
+        data = retrying(lambda: self._next(size), attempts=self.TRIES)
+        self._offset += len(data)
+        return data
 
     def _next(self, size: int) -> bytes:
         try:

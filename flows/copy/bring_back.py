@@ -9,14 +9,16 @@ from blocks.errors import IntegrityError
 from blocks.keys import BackupKeys
 from blocks.object_store import BackupStore
 from blocks.retry import retrying
+from flows import side_file
 from flows.backup.clickhouse_files import LIST_NAME, Index, IndexedFile, load_index, store_index
 from flows.backup.manifest import ClickHouseDatabase, Manifest, Signature
 from flows.catalogue import load_manifest, manifest_key, set_prefix
 from flows.copy.landing import put_files
 from flows.copy.records import CopiedObject, copy_manifest_key, load_list
 from flows.copy.sealing import Proven, Unsealed, matches
-from flows.lease import Lease
+from flows.lease import Lease, utc_now
 from flows.report import line
+from flows.side_file import Check
 from flows.stack import Stack
 
 __all__ = ["bring_back"]
@@ -25,12 +27,12 @@ __all__ = ["bring_back"]
 def bring_back(stack: Stack, lease: Lease, set_id: str) -> int:
     """Make a set again in the stack's own store. The sets that it is a difference to are brought back before.
 
-    What lies there already and is right is not fetched. Where ClickHouse's files get other ETags than they had (another kind
-    of server), the set's index is written anew with these, and the manifest signed anew.
+    What lies there already and is right is not fetched; what is damaged is replaced. Where ClickHouse's files get other ETags
+    than they had (another kind of server), the set's index is written anew with these, and the manifest signed anew.
 
     Returns: how many objects were written.
     Raises:
-        IntegrityError: an object of the copy is not what was written; the set does not exist then.
+        IntegrityError: an object of the copy is not what was written; the set does not exist, or is as damaged as it was.
         StoreError: one of the stores failed; run it again.
         LeaseLost: the stack's lock is no longer ours.
     """
@@ -39,7 +41,6 @@ def bring_back(stack: Stack, lease: Lease, set_id: str) -> int:
     original = keys.decrypt_bytes(retrying(lambda: copy.get(copy_manifest_key(copy, set_id))))
     if hashlib.sha256(original).hexdigest() != listed.manifest_sha256:
         raise IntegrityError(f"copy of {set_id}: its manifest is not the one that was copied; use another copy")
-    retrying(lambda: store.remove([manifest_key(store, set_id)]))  # a damaged set does not exist until it is whole again
     written = 0
     for item in listed.objects:
         lease.check()
@@ -53,6 +54,8 @@ def bring_back(stack: Stack, lease: Lease, set_id: str) -> int:
     lease.check()
     retrying(lambda: store.put(manifest_key(store, set_id), original))
     load_manifest(store, keys, set_id)
+    whole = Check(at=utc_now(), ok=True, what="brought back from the copy, every hash compared")
+    side_file.record(store, set_id, presence=whole, hashes=whole)  # what was found out before is about other bytes
     return written + 1
 
 

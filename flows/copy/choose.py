@@ -44,6 +44,8 @@ def named(known: Catalogue, choices: Sequence[str], copied: Collection[str]) -> 
     """
     chosen = []
     for choice in choices:
+        if choice in copied:
+            continue
         entry = known.find(choice)
         if not entry.good:
             raise RestoreRefused(f"{entry.id} is not copied: {entry.fault or entry.checks.fault}")

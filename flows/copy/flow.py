@@ -79,8 +79,10 @@ def copy(request: CopyRequest = CopyRequest()) -> list[str]:
             show_plan(stack, known, ids, pruned)
             return ids
         copied, failed = send_all(stack, lease, known, ids)
-        damaged = verify(stack, request, there, copied) if request.verify else {}
-        pruned = None if failed or damaged else clean_up(stack, lease, known, request.sets and ids)
+        meant = [one if one in there else known.find(one).id for one in request.sets]
+        fresh = [one.list for one in copied.values()]
+        damaged = verify_copies(stack, read_back(meant, {*there, *copied}), fresh) if request.verify else {}
+        pruned = None if failed or damaged else clean_up(stack, lease, known, meant)
     show_copy(stack, copied, failed, damaged, pruned)
     refuse_bad(failed, damaged)
     return list(copied)
@@ -125,15 +127,17 @@ def send_all(stack: Stack, lease: Lease, known: Catalogue, ids: Sequence[str]) -
     return copied, failed
 
 
-def verify(stack: Stack, request: CopyRequest, there: set[str], copied: dict[str, Copied]) -> dict[str, list[str]]:
-    """Read copies back; returns what is wrong, by id."""
-    meant = {*request.sets, *copied} if request.sets else {*there, *copied}
-    ids = sorted(meant & {*there, *copied}, reverse=True)
-    return verify_copies(stack, ids, [one.list for one in copied.values()])
+def read_back(meant: Sequence[str], there: set[str]) -> list[str]:
+    """Choose the copies that are read back: those that are meant, else all, newest first."""
+    return sorted((set(meant) or there) & there, reverse=True)
 
 
 def clean_up(stack: Stack, lease: Lease, known: Catalogue, wanted: Sequence[str]) -> Pruned | None:
-    """Apply the second store's retention, and remove what dead runs have left in both."""
+    """Apply the second store's retention, and remove what dead runs have left in both.
+
+    Args:
+        wanted: ids that somebody named: their copies stay this time, whatever the rules say.
+    """
     forget_others(stack.store, {entry.id for entry in known.entries})
     remove_left_over(stack.store, seconds=stack.settings.backup_lease_seconds)
     if stack.keys.identity is None:

@@ -6,7 +6,10 @@ died: whoever takes it first removes what the other left.
 
 from __future__ import annotations
 
+import io
+from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import IO
 
@@ -18,7 +21,7 @@ from flows.backup.clickhouse_files import LIST_NAME, load_index
 from flows.backup.manifest import ClickHouseDatabase
 from flows.catalogue import load_manifest, set_prefix
 from flows.copy.records import CopiedObject, load_list
-from flows.copy.tar import unpack
+from flows.copy.tar import AHEAD, SMALL, unpack
 from flows.lease import exclusive
 from flows.report import line
 
@@ -27,6 +30,8 @@ __all__ = ["Landing", "landing_store", "put_file", "put_files", "remove_left_ove
 PART_MIB = 16
 """ClickHouse uploads files above 32 MiB in parts of 16 MiB: the same parts make the same ETag."""
 SINGLE = 32 * 1024 * 1024
+WRITERS = 8
+"""Small files written at once."""
 
 
 def landing_store(store: BackupStore) -> BackupStore:
@@ -44,14 +49,27 @@ def put_file(store: BackupStore, key: str, size: int, content: IO[bytes]) -> Non
 
 
 def put_files(copy: BackupStore, keys: BackupKeys, item: CopiedObject, store: BackupStore, folder: str) -> None:
-    """Store every file of a tar.
+    """Store every file of a tar, many small ones at once.
 
     Args:
         item: of the copy's signed list. store, folder: where to; a key prefix with slash.
     Raises:
         IntegrityError: the tar is not the one that was written: nothing of the folder must be believed.
     """
-    unpack(copy, keys, item, lambda name, size, content: put_file(store, folder + name, size, content))
+    with ThreadPoolExecutor(max_workers=WRITERS, thread_name_prefix="files") as pool:
+        writing: deque[Future[None]] = deque()
+
+        def take(name: str, size: int, content: IO[bytes]) -> None:
+            if size > SMALL:
+                put_file(store, folder + name, size, content)
+                return
+            if len(writing) >= AHEAD:
+                writing.popleft().result()
+            writing.append(pool.submit(put_file, store, folder + name, size, io.BytesIO(content.read())))
+
+        unpack(copy, keys, item, take)
+        for one in writing:
+            one.result()
 
 
 class Landing:

@@ -16,6 +16,7 @@ from flows.backup.stream import store_encrypted
 from flows.buckets.lines import BytesReader
 from flows.catalogue import load_manifest, manifest_key, set_prefix
 from flows.copy.contents import Item, items_of
+from flows.copy.locking import keep_locked, lock_bases
 from flows.copy.progress import Sent
 from flows.copy.records import CopiedObject, CopyList, copy_list_key, copy_manifest_key
 from flows.copy.sealing import Proven, put_compressed, seal
@@ -48,11 +49,22 @@ def copy_set(stack: Stack, lease: Lease, set_id: str) -> Copied:
         StoreError: one of the stores failed; the copy does not exist, and the next run goes on with it.
         LeaseLost: the stack's lock is no longer ours.
     """
+    try:
+        return _copy_set(stack, lease, set_id)
+    except StoreError as error:
+        if type(error) is not StoreError:
+            raise
+        where = f"{stack.need_copy().name} at {stack.need_copy().endpoint or 'AWS'}"
+        raise StoreError(f"copy of {set_id} to {where}: {error}", permanent=error.permanent) from None
+
+
+def _copy_set(stack: Stack, lease: Lease, set_id: str) -> Copied:
     store, copy, keys = stack.store, stack.need_copy(), stack.keys
     manifest, original = read_original(store, keys, set_id)
     there = what_is_there(copy, manifest)
     progress = Sent(store, set_id)
     objects: list[CopiedObject] = []
+    old: list[str] = []
     sent = sent_bytes = 0
     for item in items_of(store, manifest):
         found = progress.find(item, there.get(item.key))
@@ -60,9 +72,13 @@ def copy_set(stack: Stack, lease: Lease, set_id: str) -> Copied:
             found = retrying(lambda: send(store, copy, keys, item))  # noqa: B023 - called at once
             progress.add(found)
             sent, sent_bytes = sent + 1, sent_bytes + found.bytes
+        else:
+            old.append(copy.root + found.key)
         objects.append(found)
     if problems := absent(objects, what_is_there(copy, manifest)):
         raise IntegrityError(f"copy of {set_id}: {problems[0]} right after it was written; is somebody deleting there?")
+    keep_locked(copy, old)
+    lock_bases(copy, manifest)
     listed = _signed(stack, set_id, original, objects)
     lease.check()
     put_compressed(copy, copy_list_key(copy, set_id), listed.model_dump_json().encode(), keys)

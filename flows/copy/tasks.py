@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from prefect import task
 
+from blocks.errors import IntegrityError
 from blocks.retry import RETRIED
 from flows import side_file
 from flows.catalogue import size
@@ -52,19 +53,26 @@ def verify_copies(stack: Stack, ids: Sequence[str], fresh: Sequence[CopyList]) -
         ids: of the copies. fresh: lists of those that were just made: without age identity, no others can be verified.
     Returns: id -> what is wrong, for the copies with which something is.
     """
-    copy = stack.need_copy()
-    lists = {listed.set_id: listed for listed in fresh}
-    reader = Reader(copy)
+    known = {listed.set_id: listed for listed in fresh}
+    reader = Reader(stack.need_copy())
     opens = stack.keys.identity is not None
-    known = [lists[i] if i in lists else load_list(copy, stack.keys, i) for i in ids if opens or i in lists]
-    wrong = reader.problems_in(known)
-    if opens:
-        view = view_of(stack)
-        for listed in known:
-            problems = wrong.get(listed.set_id, [])
-            what = "; ".join(problems[:3]) or f"all {len(listed.objects)} objects read back"
-            side_file.record(view, listed.set_id, hashes=Check(at=utc_now(), ok=not problems, what=what))
-    line(f"read back {len(known)} copies ({size(reader.bytes)}): {f'{len(wrong)} are damaged' if wrong else 'all as written'}")
-    if left := len(ids) - len(known):
+    wrong: dict[str, list[str]] = {}
+    read = [set_id for set_id in ids if opens or set_id in known]
+    for set_id in read:
+        problems = _problems(stack, reader, set_id, known.get(set_id))
+        if problems:
+            wrong[set_id] = problems
+        if opens:
+            what = "; ".join(problems[:3]) or "every object read back"
+            side_file.record(view_of(stack), set_id, hashes=Check(at=utc_now(), ok=not problems, what=what))
+    line(f"read back {len(read)} copies ({size(reader.bytes)}): {f'{len(wrong)} are damaged' if wrong else 'all as written'}")
+    if left := len(ids) - len(read):
         line(f"{left} earlier copies were not read back: there is no age identity here")
     return wrong
+
+
+def _problems(stack: Stack, reader: Reader, set_id: str, listed: CopyList | None) -> list[str]:
+    try:
+        return reader.problems(listed or load_list(stack.need_copy(), stack.keys, set_id))
+    except IntegrityError as error:
+        return [str(error)]

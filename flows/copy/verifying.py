@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import IO, cast
 
 from blocks.errors import ObjectMissing
@@ -29,10 +28,6 @@ class Reader:
     def problems(self, listed: CopyList) -> list[str]:
         """Name every object of a copy that is not what was written: a phrase each."""
         return [problem for problem in map(self._problem, listed.objects) if problem]
-
-    def problems_in(self, lists: Iterable[CopyList]) -> dict[str, list[str]]:
-        """Read several copies: id -> problems, for those that have any."""
-        return {listed.set_id: found for listed in lists if (found := self.problems(listed))}
 
     def _problem(self, item: CopiedObject) -> str:
         if item.key not in self._read:

@@ -141,11 +141,14 @@ def versioned_server() -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture
-def locked(versioned_server: str, origin: Lab) -> Iterator[Lab]:
+@pytest.fixture(params=["moto", "seaweedfs"])
+def locked(request: pytest.FixtureRequest, versioned_server: str, second_engine: S3Engine, origin: Lab) -> Iterator[Lab]:
     """The stack with an empty second store whose bucket has object lock, in compliance mode."""
     bucket = f"locked-{next(_numbers)}"
-    name = s3_bucket(versioned_server, "second", SecretStr("second-secret"), bucket, "us-east-1")
+    url, key = (
+        (versioned_server, "second") if request.param == "moto" else (second_engine.endpoint_url, second_engine.access_key)
+    )
+    name = s3_bucket(url, key, SecretStr(second_engine.secret_key), bucket, "us-east-1")
     copy = BackupStore(bucket=name, stack=STACK, lock_mode="compliance", lock_days=7)
     with closing(copy.client):
         copy.client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)

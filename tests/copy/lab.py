@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 
@@ -149,9 +149,3 @@ def take_set(stack: Stack, lease: Lease, earlier: Manifest | None = None) -> Man
             )
         )
         return backup_set.commit()
-
-
-def original_of(lab: Lab, set_id: str) -> Manifest:
-    """A manifest as the copy has it."""
-    with reading_from(lab.stack, "copy") as stack, closing(stack.store):  # type: ignore[arg-type]  # a CopyView
-        return catalogue.load_manifest(stack.store, stack.keys, set_id)

@@ -95,3 +95,25 @@ def test_damage_in_the_second_store_is_found_by_reading_it_back_and_named(night:
     second(night).put(key, data)
     run(night, verify=True)
     assert copies.read(night.stack).entries[0].good
+
+
+def test_after_a_failure_nothing_is_deleted_in_the_second_store_and_the_next_run_goes_on(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (entry,) = copies.read(night.stack).entries
+    night.call("backup", components=["postgres/langfuse"])
+    newest = night.newest()
+    for kind, number in {"LAST": "1", "DAILY": "0", "WEEKLY": "0", "MONTHLY": "0", "YEARLY": "0"}.items():
+        monkeypatch.setitem(night.environment, f"COPY_KEEP_{kind}", number)
+    half = f"{second(night).root}sets/20200101T000000Z-killed/postgres/x.dump.zst.age"
+    second(night).put(half, b"")
+    monkeypatch.setitem(night.environment, "BACKUP_GRACE_HOURS", "0")
+    dump = f"sets/{newest.id}/{newest.postgres[0].object.key}"
+    with night.tampered(night.store.root + dump, b"damaged"), pytest.raises(IntegrityError) as failure:
+        run(night)
+    assert str(failure.value).startswith(f"copy: 1 sets were not copied; {newest.id}: {dump}: the stored object is not")
+    assert [one.id for one in copies.read(night.stack).entries] == [entry.id]
+    assert second(night).find(half) is not None
+    assert run(night) == [newest.id]
+    assert [one.id for one in copies.read(night.stack).entries] == [newest.id, entry.id], "the drilled one stays"
+    assert second(night).find(half) is None

@@ -17,6 +17,7 @@ from flows.backup.manifest import Manifest
 from flows.catalogue import set_prefix
 from flows.copy import catalogue as copies
 from flows.copy.choose import due, named, policy_of_copies
+from flows.copy.flow import choose, clean_up, copies_known
 from flows.copy.progress import forget_others
 from flows.copy.pruning import Pruned, prune_copies
 from flows.copy.records import copied_sets, copy_manifest_key
@@ -137,6 +138,22 @@ def test_a_set_that_is_not_good_is_not_copied_even_when_it_is_named(stack: Stack
     assert due(known, set(), [], policy_of_copies(stack.settings)) == []
     with pytest.raises(RestoreRefused, match=r"is not copied: .*not a manifest"):
         named(known, [made.id], set())
+
+
+def test_without_age_identity_nothing_is_deleted_and_the_run_says_why(
+    stack: Stack, lease: Lease, caplog: pytest.LogCaptureFixture
+) -> None:
+    old, new = add(stack, 0), add(stack, 1)
+    for made in (old, new):
+        copy_set(stack, lease, made.id)
+    blind = replace(stack, keys=stack.keys.model_copy(update={"identity": None}))
+    known = catalogue.read(blind.store, blind.keys)
+    with caplog.at_level("INFO", "stack-operations"):
+        assert copies_known(blind) is None
+    assert "no age identity here" in caplog.text
+    assert choose(blind, known, copied_sets(blind.need_copy()), None, []) == []
+    assert clean_up(blind, lease, known, []) is None
+    assert copied_sets(stack.need_copy()) == {old.id, new.id}
 
 
 def test_records_of_sets_that_are_gone_are_removed(stack: Stack) -> None:
