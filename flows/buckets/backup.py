@@ -31,6 +31,9 @@ __all__ = ["Previous", "backup_bucket", "discard_packs"]
 
 PACKS_AT_ONCE = 2
 """While one is finished in the store, the next is filled."""
+_PART_MIB = 5
+_LISTED_AT_ONCE = 20_000
+"""Sorted in memory: 8 MB, and twice that at the beginning."""
 _MOST_MEMBERS = 32_000
 """A pack of tiny objects ends here: what is remembered of each takes memory too."""
 
@@ -86,7 +89,7 @@ def backup_bucket(
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bucket-", dir=folder)))
         fetcher = stack.enter_context(ObjectFetcher(source))
         join = _Join(_look_back(stack, source, store, previous, scratch, progress), scratch)
-        listing = stack.enter_context(closing(sorted_objects(source.objects(), scratch)))
+        listing = stack.enter_context(closing(sorted_objects(source.objects(), scratch, _LISTED_AT_ONCE)))
         taken = _Taken(scratch)
         with _Packing(fetcher, store, keys, set_id, numbers) as packing:
             for written in packing.run(join.changed(listing)):
@@ -197,7 +200,9 @@ class _Packing:
     def __init__(
         self, fetcher: ObjectFetcher, store: BackupStore, keys: BackupKeys, set_id: str, numbers: Iterator[int]
     ) -> None:
-        self._fetcher, self._store, self._keys = fetcher, store, keys
+        self._fetcher, self._keys = fetcher, keys
+        # small parts, few in flight: several packs are on their way at once
+        self._store = store.model_copy(update={"concurrency": min(store.concurrency, 2), "part_size_mib": _PART_MIB})
         self._set_id, self._numbers = set_id, numbers
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(PACKS_AT_ONCE, thread_name_prefix="pack")

@@ -75,16 +75,17 @@ def plan_objects(
     wanted: Wanted,
     delete_extra: bool = False,
     folder: Path | None = None,
+    origin: BackupStore | None = None,
 ) -> None:
     """Compare a live bucket with a set and write down what will be done about it; changes nothing in the bucket.
 
     Args:
-        source: the live bucket. store: where the set is and the plan goes. prefix: key prefix of the set, with slash.
+        source: the live bucket. store: where the plan goes. prefix: key prefix of the set, with slash.
         component: what its manifest says of the bucket. set_id: of the set. restore_id: of the restore.
         wanted: which objects. delete_extra: also delete what was not there then.
-        folder: for temporary files; None for the system's own.
+        folder: for temporary files; None for the system's own. origin: where the set is, if not in `store`.
     """
-    with closing(compare_bucket(source, store, prefix, component, wanted, folder)) as findings:
+    with closing(compare_bucket(source, origin or store, prefix, component, wanted, folder)) as findings:
         meant = (finding for finding in findings if delete_extra or finding.kind != "extra")
         save_plan(store, restore_id, source.name, set_id, meant, folder)
 
@@ -101,13 +102,14 @@ def restore_objects(
     wanted: Wanted,
     delete_extra: bool = False,
     folder: Path | None = None,
+    origin: BackupStore | None = None,
     progress: Callable[[str], None],
 ) -> Restored:
     """Put back what is missing or different in a live bucket; run again under the same id, it goes on where it was.
 
     Args:
-        source, store, prefix, component, set_id, restore_id, wanted, delete_extra, folder: as in `plan_objects`; where a plan
-            is there already, of a run that died or of one that was approved, that is what is carried out.
+        source, store, prefix, component, set_id, restore_id, wanted, delete_extra, folder, origin: as in `plan_objects`; where
+            a plan is there already, of a run that died or of one that was approved, that is what is carried out.
         keys: what opens the packs. progress: told about each pack in a line.
     Returns: what was done.
     Raises:
@@ -125,17 +127,18 @@ def restore_objects(
                 "restore_id": restore_id,
                 "wanted": wanted,
                 "delete_extra": delete_extra,
+                "origin": origin,
             }
             plan_objects(source, store, prefix, component, **chosen, folder=folder)
             plan = stack.enter_context(open_plan(store, restore_id, source.name, folder))
         if plan is None or plan.set_id != set_id:
             raise RestoreRefused(f"bucket {source.name}: restore {restore_id} has no plan for set {set_id}; begin a new one")
-        packs = read_packs_list(store, prefix, component, folder)
+        packs = read_packs_list(origin or store, prefix, component, folder)
         save_phase(store, restore_id, source.name, "restoring")
         restored = Restored(restore_id, source.name)
         fetcher = stack.enter_context(ObjectFetcher(source))
         with _Work(Steps(source, store, fetcher, restore_id), restored) as work:
-            _carry_out(plan, packs, store, keys, work, progress)
+            _carry_out(plan, packs, origin or store, keys, work, progress)
         if restored.not_restored:
             raise RestoreFailed(
                 f"bucket {source.name}: {len(restored.not_restored)} packs could not be restored from whole: "

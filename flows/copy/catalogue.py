@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
-from blocks.errors import ObjectMissing
+from blocks.retry import retrying
 from flows import catalogue
 from flows.backup.manifest import Manifest
 from flows.catalogue import Catalogue
-from flows.copy.view import view_of
+from flows.copy.view import reading_from, view_of
 from flows.stack import Stack
 
-__all__ = ["load_from_either", "read"]
+__all__ = ["holding", "load_from_either", "read"]
 
 
 def read(stack: Stack) -> Catalogue:
@@ -30,11 +31,13 @@ def load_from_either(stack: Stack, set_id: str) -> Manifest:
     Raises:
         ObjectMissing: it is in neither.
     """
-    try:
-        manifest = catalogue.load_manifest(stack.store, stack.keys, set_id)
-        return catalogue.with_definitions(stack.store, stack.keys, manifest)
-    except ObjectMissing:
-        if stack.copy is None:
-            raise
-    with closing(view_of(stack)) as view:
-        return catalogue.with_definitions(view, stack.keys, catalogue.load_manifest(view, stack.keys, set_id))
+    with holding(stack, set_id) as source:
+        return catalogue.with_definitions(source.store, source.keys, catalogue.load_manifest(source.store, source.keys, set_id))
+
+
+@contextmanager
+def holding(stack: Stack, set_id: str) -> Iterator[Stack]:
+    """Give the stack as one set is read from: its own store, or the copies where that has the set no more."""
+    own = stack.copy is None or retrying(lambda: stack.store.find(catalogue.manifest_key(stack.store, set_id))) is not None
+    with reading_from(stack, "store" if own else "copy") as source:
+        yield source

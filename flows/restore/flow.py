@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from prefect import flow
@@ -15,6 +16,7 @@ from flows.restore import undo as undoing
 from flows.restore.checks import refuse_changed, refuse_unfit
 from flows.restore.choose import chosen
 from flows.restore.journal import RestoreJournal
+from flows.restore.objects import plan_buckets, refuse_overwriting
 from flows.restore.plan import describe, plan_restore
 from flows.restore.steps import begin, check_stored, discard_staged_on_failure, empty_redis_after, stage, swap_all
 from flows.restore.views import show_plan, show_restore
@@ -32,7 +34,7 @@ class RestoreRequest(BaseModel):
     set_id: str = Field(default="latest", description="latest, the id of a set, or a time (the newest set not younger)")
     source: Source = Field(default="store", description="The stack's own store, or the copy off the stack")
     components: list[str] = Field(
-        default=[], description="postgres, clickhouse, or one database such as postgres/langfuse; empty: everything"
+        default=[], description="postgres, clickhouse, bucket, or one of them such as postgres/langfuse; empty: everything"
     )
     replace: bool = Field(default=False, description="Swap out live databases that are not empty; they are kept for undo")
     restore_id: str = Field(default="latest", description="For undo and forget: which restore")
@@ -63,7 +65,9 @@ def restore(request: RestoreRequest = RestoreRequest()) -> RestoreJournal | None
         manifest = catalogue.with_definitions(source.store, source.keys, manifest)
         parts = chosen(manifest, request.components)
         plan = plan_restore(stack, manifest, parts)
+        plan = replace(plan, buckets=plan_buckets(stack, source.store, manifest, parts.buckets))
         refuse_unfit(stack, manifest, plan, replace=request.replace, accept_other_keys=request.accept_other_keys)
+        refuse_overwriting(plan.buckets, replace=request.replace)
         show_plan(stack, plan, dry_run=request.dry_run)
         if request.dry_run:
             return None
@@ -79,7 +83,7 @@ def restore(request: RestoreRequest = RestoreRequest()) -> RestoreJournal | None
                     stage(source, manifest, step)  # side by side, then compared with the manifest; the live one keeps serving
                     progress.step()
                 lease.check()
-                swap_all(stack, manifest, journal)
+                swap_all(stack, source.store, manifest, journal)
             empty_redis_after(stack, journal)
     line(f"restored {manifest.id}; undo with action: undo, restore_id: {journal.id}")
     show_restore(stack, journal)

@@ -60,13 +60,18 @@ class Step(BaseModel):
 
 
 class RestoreJournal(BaseModel):
-    """One restore."""
+    """One restore.
+
+    Attributes:
+        steps: the databases. buckets: names of those in which objects are put back after the databases were swapped.
+    """
 
     id: str
     set_id: str
     begun_at: datetime
     phase: Phase = "staging"
     steps: list[Step]
+    buckets: list[str] = Field(default_factory=list)
 
 
 def save(store: BackupStore, journal: RestoreJournal) -> None:
@@ -81,7 +86,8 @@ def load_all(store: BackupStore) -> list[RestoreJournal]:
     Raises:
         IntegrityError: one cannot be read; says which.
     """
-    keys = sorted(item.key for item in store.list(f"{store.root}restores/"))
+    folder = f"{store.root}restores/"  # folders in it are of restores of objects
+    keys = sorted(item.key for item in store.list(folder) if "/" not in item.key.removeprefix(folder))
     return [_load(store, key) for key in keys]
 
 

@@ -14,6 +14,7 @@ from flows.restore import postgres as on_postgres
 from flows.restore import postgres_roles
 from flows.restore.choose import Parts, side_name
 from flows.restore.journal import Step
+from flows.restore.objects import PlannedObjects
 from flows.stack import Stack
 
 
@@ -66,6 +67,7 @@ class RestorePlan:
     Attributes:
         id: of the restore. set_id, taken_at: of the set. steps: in the order they are carried out.
         empties_redis: Langfuse is restored as a whole, so its queues start empty.
+        buckets: what happens in the buckets, after the databases; looked at once.
     """
 
     id: str
@@ -73,6 +75,7 @@ class RestorePlan:
     taken_at: datetime
     steps: list[PlannedStep]
     empties_redis: bool
+    buckets: list[PlannedObjects] = field(default_factory=list)
 
 
 def plan_restore(stack: Stack, manifest: Manifest, parts: Parts, restore_id: str = "") -> RestorePlan:
@@ -96,6 +99,7 @@ def describe(plan: RestorePlan) -> str:
     """Say in one paragraph what will happen and how it is taken back."""
     lines = [f"Restore of set {plan.set_id}, taken {plan.taken_at:%Y-%m-%d %H:%M} UTC. Writes made since are not in it."]
     lines += [f"- {step.sentence()}" for step in plan.steps]
+    lines += [f"- {bucket.sentence()}" for bucket in plan.buckets]
     if plan.empties_redis:
         lines.append("- redis is emptied: its queued jobs belong to the data that is replaced")
     lines.append(f"Way back: the same flow with action undo and restore_id {plan.id}.")

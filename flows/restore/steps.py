@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from blocks.errors import RestoreFailed, StackError
-from blocks.retry import TASK_RETRIES, TASK_RETRY_DELAYS, retry_task
+from blocks.object_store import BackupStore
+from blocks.retry import RETRIED
 from flows.backup.manifest import Manifest, PostgresDatabase
 from flows.backup.stream import verify_stored
 from flows.catalogue import set_prefix
@@ -21,20 +21,12 @@ from flows.restore import postgres as on_postgres
 from flows.restore import postgres_roles, postgres_swap
 from flows.restore.choose import Parts, base_of
 from flows.restore.journal import RestoreJournal, Step, save
+from flows.restore.objects import put_back
 from flows.restore.plan import LANGFUSE, PlannedStep, RestorePlan
 from flows.stack import Stack
 
-DEADLINE = 12 * 3600.0
 
-
-@task(
-    name="check stored objects",
-    retries=TASK_RETRIES,
-    retry_delay_seconds=TASK_RETRY_DELAYS,
-    retry_condition_fn=retry_task,
-    timeout_seconds=DEADLINE,
-    cache_policy=NO_CACHE,
-)
+@task(name="check stored objects", **RETRIED)
 def check_stored(stack: Stack, manifest: Manifest, parts: Parts) -> None:
     """Compare the hashes and sizes of everything that will be restored, before anything is fed to an engine.
 
@@ -54,20 +46,13 @@ def check_stored(stack: Stack, manifest: Manifest, parts: Parts) -> None:
 def begin(stack: Stack, plan: RestorePlan) -> RestoreJournal:
     """Open the journal of a restore."""
     steps = [planned.step for planned in plan.steps]
-    journal = RestoreJournal(id=plan.id, set_id=plan.set_id, begun_at=utc_now(), steps=steps)
+    buckets = [bucket.bucket for bucket in plan.buckets]
+    journal = RestoreJournal(id=plan.id, set_id=plan.set_id, begun_at=utc_now(), steps=steps, buckets=buckets)
     save(stack.store, journal)
     return journal
 
 
-@task(
-    name="stage",
-    task_run_name="stage {planned.name}",
-    retries=TASK_RETRIES,
-    retry_delay_seconds=TASK_RETRY_DELAYS,
-    retry_condition_fn=retry_task,
-    timeout_seconds=DEADLINE,
-    cache_policy=NO_CACHE,
-)
+@task(name="stage", task_run_name="stage {planned.name}", **RETRIED)
 def stage(stack: Stack, manifest: Manifest, planned: PlannedStep) -> None:
     """Restore one database beside the live one and compare it with the manifest.
 
@@ -94,12 +79,20 @@ def stage(stack: Stack, manifest: Manifest, planned: PlannedStep) -> None:
     line(f"{planned.name}: restored into {step.staged} and equal to the manifest, {watch.seconds:.1f} s")
 
 
-def swap_all(stack: Stack, manifest: Manifest, journal: RestoreJournal) -> None:
-    """Swap every staged database in; a process that dies in here leaves a journal from which the next one finishes."""
+def swap_all(stack: Stack, origin: BackupStore, manifest: Manifest, journal: RestoreJournal) -> None:
+    """Swap every staged database in, then put objects back into the buckets.
+
+    A process that dies in here leaves a journal from which the next one finishes.
+
+    Args:
+        origin: where the set is read from.
+    """
     journal.phase = "swapping"
     save(stack.store, journal)
     for step in journal.steps:
         swap(stack, manifest, journal, step)
+    for bucket in journal.buckets:
+        put_back(stack, origin, manifest, bucket, journal.id)
     journal.phase = "done"
     save(stack.store, journal)
 

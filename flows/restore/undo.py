@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 from blocks.errors import RestoreRefused
+from flows import catalogue
 from flows.approval import approve
-from flows.copy.catalogue import load_from_either
+from flows.copy.catalogue import holding
 from flows.report import line
 from flows.restore import clickhouse as on_clickhouse
+from flows.restore import objects, postgres_swap
 from flows.restore import postgres as on_postgres
-from flows.restore import postgres_swap
 from flows.restore.choose import side_name
 from flows.restore.journal import OPEN, RestoreJournal, Step, load_all, save
 from flows.restore.steps import discard_staged, swap_all
@@ -58,7 +59,9 @@ def settle(stack: Stack) -> list[RestoreJournal]:
         elif journal.phase == "undoing":
             undo(stack, journal)
         else:
-            swap_all(stack, load_from_either(stack, journal.set_id), journal)
+            with holding(stack, journal.set_id) as source:
+                manifest = catalogue.load_manifest(source.store, source.keys, journal.set_id)
+                swap_all(stack, source.store, catalogue.with_definitions(source.store, source.keys, manifest), journal)
             line(f"restore {journal.id} died in its swap: finished")
     return settled
 
@@ -67,6 +70,8 @@ def undo(stack: Stack, journal: RestoreJournal) -> None:
     """Put back what was there before; the restored data, with all writes made since, is kept under another name."""
     journal.phase = "undoing"
     save(stack.store, journal)
+    for bucket in journal.buckets:
+        objects.take_back(stack, bucket, journal.id)
     for step in reversed(journal.steps):
         if step.swapped:
             _undo_step(stack, journal, step)
@@ -86,6 +91,8 @@ def forget(stack: Stack, journal: RestoreJournal) -> None:
             else:
                 on_clickhouse.drop_database(stack.need_clickhouse(), name)
             line(f"{step.kind}: dropped {name}")
+    for bucket in journal.buckets:
+        objects.forget(stack, bucket, journal.id)
     journal.phase = "forgotten"
     save(stack.store, journal)
 
@@ -139,6 +146,9 @@ def _describe_undo(stack: Stack, journal: RestoreJournal) -> str:
             )
         else:
             lines.append(f"- {on_clickhouse.describe_undo(stack.need_clickhouse(), step)}")
+    lines += [
+        f"- bucket {bucket}: objects that were overwritten are put back, added ones removed" for bucket in journal.buckets
+    ]
     lines.append("Writes made since the restore leave the live database; they are kept until the restore is forgotten.")
     return "\n".join(lines)
 

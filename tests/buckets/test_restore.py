@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import subprocess
 import sys
@@ -239,6 +240,24 @@ def test_damaged_exchanged_and_missing_packs_are_named_and_nothing_wrong_is_put(
     assert taken.live() == {}
 
 
+def test_a_pack_with_the_right_names_and_sizes_but_older_bytes_is_named_and_nothing_of_it_is_put(
+    content: Content, nights: Nights
+) -> None:
+    for night in range(2):
+        for number in range(5):
+            content.put(f"{number}", b"%d of night %d" % (number, night))
+        nights.backup()
+    (older, _), (newer, component) = nights.taken
+    assert component.pack_ids == {newer: "1"}
+    nights.store.put(pack_key(nights.store, f"{newer}-00001"), nights.store.get(pack_key(nights.store, f"{older}-00001")))
+    content.remove("0", "1")
+    with pytest.raises(RestoreFailed, match=f"pack {newer}-00001: the bytes of '0' in it are not those that were"):
+        nights.restore()
+    assert content.live() == content.objects
+    found = prove_packs(nights.store, nights.keys, nights.prefix, component, [f"{newer}-00001"])
+    assert {one.where for one in found} == {*(f"object '{number}'" for number in range(5)), f"pack {newer}-00001"}
+
+
 def test_a_whole_set_is_proven_and_a_wrong_index_is_not(taken: Content, nights: Nights) -> None:
     set_id, component = nights.taken[-1]
     packs = [f"{set_id}-{number:05}" for number in range(1, 9)]
@@ -264,7 +283,7 @@ def test_a_lost_kept_object_is_named_and_the_rest_is_taken_back(taken: Content, 
 
 
 def test_a_restore_and_an_undo_that_are_killed_half_way_are_run_again(
-    taken: Content, nights: Nights, s3_engine: S3Engine
+    taken: Content, nights: Nights, s3_engine: S3Engine, tmp_path: Path
 ) -> None:
     was, left = _damage(taken)
     set_id, component = nights.taken[-1]
@@ -283,7 +302,9 @@ def test_a_restore_and_an_undo_that_are_killed_half_way_are_run_again(
     }
 
     def killed_when(action: str, moment: Callable[[], bool]) -> None:
-        process = subprocess.Popen([sys.executable, "-m", "tests.buckets.restoring"], stdin=subprocess.PIPE, cwd=ROOT)
+        environment = os.environ | {"TMPDIR": str(tmp_path)}  # what a killed process leaves goes with the test
+        command = [sys.executable, "-m", "tests.buckets.restoring"]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT, env=environment)
         assert process.stdin is not None
         try:
             process.stdin.write(json.dumps({**told, "action": action}).encode())

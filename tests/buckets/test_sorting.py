@@ -63,13 +63,13 @@ def test_memory_does_not_grow_with_the_number_of_objects(monkeypatch: pytest.Mon
     def peak(count: int) -> int:
         numbers = ((number * 7919) % count for number in range(count))
         tracemalloc.start()
-        found = external_sort(numbers, None, key=lambda n: n, dump=lambda n: b"%d" % n, load=json.loads, chunk=500)
+        found = external_sort(numbers, None, key=lambda n: n, dump=lambda n: b"%d" % n, load=json.loads, chunk=250)
         assert sum(1 for _ in found) == count
         top = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return top
 
-    assert peak(20_000) < 2 * peak(5_000)
+    assert peak(8_000) < 2 * peak(2_500)
 
 
 @given(st.sets(st.tuples(st.sampled_from(["20261123T030000Z-abcdef", "20261124T030000Z-abcdef"]), st.integers(1, 120_000))))

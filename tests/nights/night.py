@@ -21,8 +21,9 @@ import pyrage
 from prefect.flow_runs import resume_flow_run
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-from blocks.__main__ import main as save_blocks
+from blocks.__main__ import documents
 from blocks.errors import ObjectMissing
+from blocks.settings import Settings
 from flows import catalogue
 from flows.backup.clickhouse import merges_stopped
 from flows.backup.flow import BackupRequest, backup
@@ -36,7 +37,7 @@ from flows.restore.flow import RestoreRequest, restore
 from flows.verify.flow import VerifyRequest, verify
 from shared.engines.process import wait_until
 from shared.sandbox import langfuse_bucket, langfuse_clickhouse, langfuse_postgres, litellm_schema
-from shared.sandbox.blocks import stack_from
+from shared.sandbox.blocks import settings_from, stack_from
 from shared.sandbox.stack import ROOT, Sandbox
 
 CLICKHOUSE_DATABASE = "langfuse"
@@ -133,6 +134,8 @@ class Night:
         self.clickhouse = self.stack.need_clickhouse()
         self.source = self.stack.sources[0]
         self.processes: list[FlowProcess] = []
+        blocks = documents(settings_from(self.environment))
+        self._saved = {f"{block.get_block_type_slug()}/{name}": block.model_dump() for name, block in blocks}
 
     def load(self) -> None:
         """Fill both Postgres databases and ClickHouse."""
@@ -229,8 +232,13 @@ class Night:
             self._save_blocks()
 
     def _save_blocks(self) -> None:
+        """Save the documents that the present settings change; all of them take seconds."""
         with self._as_worker():
-            assert save_blocks([]) == 0
+            for name, block in documents(Settings.load()):
+                slug, values = f"{block.get_block_type_slug()}/{name}", block.model_dump()
+                if self._saved.get(slug) != values:
+                    block.save(name, overwrite=True, _sync=True)  # type: ignore[call-arg]  # as in blocks/__main__.py
+                    self._saved[slug] = values
 
     @staticmethod
     def new_identity() -> str:
@@ -320,6 +328,10 @@ class Night:
     def objects(self) -> list[str]:
         """Every key in the stack's part of the store."""
         return [item.key for item in self.store.list(self.store.root)]
+
+    def bucket(self) -> dict[str, str]:
+        """The ETag of every object in Langfuse's bucket by key."""
+        return {item.key: item.etag for item in self.source.objects()}
 
     def databases(self) -> list[str]:
         """Names of the Postgres databases."""

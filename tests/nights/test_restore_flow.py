@@ -159,3 +159,29 @@ def test_a_rejected_run_changes_nothing(backed_up: Night) -> None:
     assert result.state_type == "FAILED"
     assert "rejected; nothing was changed" in result.message
     assert side_databases(backed_up) == []
+
+
+def test_a_restore_of_everything_puts_objects_back_and_its_undo_takes_them_away(night: Night) -> None:
+    night.call("backup")
+    before = night.bucket()
+    lost, altered = "events/new.json", next(key for key in before if key.startswith("media/"))
+    data = night.source.get(altered)
+    night.source.remove([key for key in before if key.startswith("events/")][:20])
+    night.source.put(altered, b"overwritten")
+    night.source.put(lost, b"written since")
+    damaged = night.bucket()
+    try:
+        with pytest.raises(RestoreRefused, match="bucket langfuse has 1 objects that differ from the set's; set replace"):
+            night.call("restore", components=["bucket"], confirm="sandbox")
+        journal = night.call("restore", replace=True, confirm="sandbox")
+        assert journal.buckets == ["langfuse"]
+        assert night.bucket() == before | {lost: damaged[lost]}
+        night.call("restore", action="undo", confirm="sandbox")
+        assert night.bucket() == damaged
+        night.call("restore", action="forget", confirm="sandbox")
+        assert not [key for key in night.objects() if "/kept/" in key]
+    finally:
+        night.source.remove([lost])
+        night.source.put(altered, data)
+        night.call("restore", components=["bucket"], replace=True, confirm="sandbox")
+    assert night.bucket() == before
