@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv lock demo sandbox test lint format types bench clean
+.PHONY: help venv lock demo sandbox test lint format types bench crash faults clean
 
 python := .venv/bin/python
 uv := UV_CACHE_DIR=.venv/cache/uv .venv/bin/uv
@@ -36,8 +36,13 @@ format: venv ## Correct style
 types: venv ## Check types
 	@$(python) -m mypy --strict $(sources)
 
-bench: venv ## Measure speed and memory against plain tools; writes bench-report.json
-	@$(python) -m shared.sandbox.bench
+bench: venv ## Measure speed and memory against plain tools; ARGS="--only buckets"; writes bench-report.json
+	@$(python) -m shared.sandbox.bench $(ARGS)
+
+crash: venv ## Kill flows at every point, break the store, restart engines, damage objects (long); ARGS="--quick"; writes faults-report.json
+	@$(python) -m shared.faults $(ARGS)
+
+faults: crash ## The same as crash
 
 lock: venv ## Resolve pyproject.toml anew into requirements.lock; what is locked stays unless it no longer fits
 	@$(uv) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -76,7 +76,7 @@ def copied_sets(copy: BackupStore) -> set[str]:
     prefix, ending = f"{copy.root}sets/", "/manifest.json" + SEALED
 
     def listed() -> set[str]:
-        keys = (item.key for item in copy.list(prefix))
+        keys = (item.key for item in copy.list(prefix) if item.bytes)  # an empty one is a write that was cut off
         return {key.removeprefix(prefix).removesuffix(ending) for key in keys if key.endswith(ending)}
 
     return retrying(listed)

@@ -6,10 +6,12 @@ Whatever happens in a drill, the scratch is gone afterwards.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,10 +58,12 @@ def embedded(stack: Stack, postgres: list[PostgresDatabase], clickhouse: list[Cl
         ServiceError: an engine did not start.
     """
     parent = Path(stack.settings.drill_directory or tempfile.gettempdir())
+    remove_left_over(parent)
     _refuse_without_room(parent, sum(c.database_bytes for c in postgres) + sum(c.plain_bytes for c in clickhouse))
     with ExitStack() as ending:
         folder = Path(tempfile.mkdtemp(prefix="drill-", dir=parent))
         ending.callback(shutil.rmtree, folder, ignore_errors=True)
+        ending.enter_context(_in_use(folder))
         try:
             yield Scratch(
                 name="embedded engines",
@@ -69,6 +73,28 @@ def embedded(stack: Stack, postgres: list[PostgresDatabase], clickhouse: list[Cl
             )
         except EngineError as error:
             raise ServiceError(f"drill: a scratch engine failed: {error}") from error
+
+
+def remove_left_over(parent: Path) -> None:
+    """Remove the folders of drills that were killed: those that nobody holds. Their engines have ended with them."""
+    for folder in parent.glob("drill-*"):
+        with suppress(OSError), _in_use(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _in_use(folder: Path) -> Iterator[None]:
+    """Hold a folder; the kernel lets go of it when this process ends in whatever way.
+
+    Raises:
+        OSError: somebody else holds it.
+    """
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(held)
 
 
 @contextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
 
 from prefect import task
 
-from blocks.errors import IntegrityError, SettingsError
+from blocks.errors import IntegrityError, ServiceError, SettingsError
 from blocks.postgres import PostgresServer
 from blocks.retry import RETRIED
 from flows import catalogue
@@ -74,7 +75,7 @@ def prove_postgres(stack: Stack, scratch: Scratch, manifest: Manifest, component
             server, component, stack.store, prefix, stack.keys, target, elsewhere=scratch.own, analyze=False
         )
 
-    try:
+    with _dropped(scratch, lambda: restore_postgres.drop_database(server, target)):
         outcome = _prove(
             f"postgres {component.name}",
             component.object.plain_bytes,
@@ -85,8 +86,23 @@ def prove_postgres(stack: Stack, scratch: Scratch, manifest: Manifest, component
             return outcome
         media = _media_without_object(stack, manifest, server, target)
         return replace(outcome, projects=projects_in_postgres(server, target), media=media)
+
+
+@contextmanager
+def _dropped(scratch: Scratch, drop: Callable[[], None]) -> Iterator[None]:
+    """Drop a scratch database after the body, however that ended.
+
+    On engines of our own, which go away as a whole, a drop that fails (a full disk) must not hide why the body did.
+    """
+    try:
+        yield
     finally:
-        restore_postgres.drop_database(server, target)
+        try:
+            drop()
+        except ServiceError as error:
+            if not scratch.own:
+                raise
+            line(f"not dropped before its engine ends: {error}")
 
 
 def _media_without_object(stack: Stack, manifest: Manifest, server: PostgresServer, database: str) -> DeadEnds | None:
@@ -112,7 +128,7 @@ def prove_clickhouse(stack: Stack, scratch: Scratch, manifest: Manifest, compone
         restore_clickhouse.drop_database(server, target)
         restore_clickhouse.restore_database(server, component, stack.store, prefix, base, target)
 
-    try:
+    with _dropped(scratch, lambda: restore_clickhouse.drop_database(server, target)):
         outcome = _prove(
             f"clickhouse {component.name}",
             component.plain_bytes,
@@ -120,8 +136,6 @@ def prove_clickhouse(stack: Stack, scratch: Scratch, manifest: Manifest, compone
             lambda: restore_clickhouse.compare(server, component, target),
         )
         return outcome if outcome.differences else replace(outcome, projects=projects_in_clickhouse(server, target))
-    finally:
-        restore_clickhouse.drop_database(server, target)
 
 
 @task(name="prove bucket", task_run_name="prove bucket {component.name}", **RETRIED)

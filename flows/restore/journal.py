@@ -1,18 +1,17 @@
-"""What a restore has done so far, written to the store before each step, so that another process can go on or take back.
-
-The journal is small and rewritten whole under the stack's lock. Its phases only go forward.
-"""
+"""What a restore has done so far, written to the store before each step. Its phases only go forward."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
-from blocks.errors import IntegrityError, ObjectMissing
 from blocks.object_store import BackupStore
-from blocks.retry import retrying
+from flows import journals
+from flows.journals import Journal
+
+FOLDER = "restores"
 
 Phase = Literal["staging", "swapping", "done", "given up", "undoing", "undone", "forgotten"]
 OPEN: tuple[Phase, ...] = ("staging", "swapping", "undoing")
@@ -59,14 +58,13 @@ class Step(BaseModel):
     tables: list[TableSwap] = Field(default_factory=list)
 
 
-class RestoreJournal(BaseModel):
+class RestoreJournal(Journal):
     """One restore.
 
     Attributes:
         steps: the databases. buckets: names of those in which objects are put back after the databases were swapped.
     """
 
-    id: str
     set_id: str
     begun_at: datetime
     phase: Phase = "staging"
@@ -76,8 +74,7 @@ class RestoreJournal(BaseModel):
 
 def save(store: BackupStore, journal: RestoreJournal) -> None:
     """Write the journal; from then on a successor knows about what it says."""
-    data = journal.model_dump_json(indent=1).encode()
-    retrying(lambda: store.put(_key(store, journal.id), data))
+    journals.save(store, FOLDER, journal)
 
 
 def load_all(store: BackupStore) -> list[RestoreJournal]:
@@ -86,19 +83,4 @@ def load_all(store: BackupStore) -> list[RestoreJournal]:
     Raises:
         IntegrityError: one cannot be read; says which.
     """
-    folder = f"{store.root}restores/"  # folders in it are of restores of objects
-    keys = sorted(item.key for item in store.list(folder) if "/" not in item.key.removeprefix(folder))
-    return [_load(store, key) for key in keys]
-
-
-def _load(store: BackupStore, key: str) -> RestoreJournal:
-    try:
-        return RestoreJournal.model_validate_json(retrying(lambda: store.get(key)))
-    except ValidationError:
-        raise IntegrityError(f"{key} is not the journal of a restore; look at it, then delete it") from None
-    except ObjectMissing:
-        raise IntegrityError(f"{key} vanished while it was read; is somebody deleting in the store?") from None
-
-
-def _key(store: BackupStore, restore_id: str) -> str:
-    return f"{store.root}restores/{restore_id}.json"
+    return journals.load_all(store, FOLDER, RestoreJournal)

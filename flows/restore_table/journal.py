@@ -8,17 +8,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
-from blocks.errors import IntegrityError, ObjectMissing
 from blocks.object_store import BackupStore
-from blocks.retry import retrying
+from flows import journals
 from flows.backup.manifest import ClickHouseDatabase
+from flows.journals import Journal
 from flows.restore.choose import side_name
 from flows.restore.journal import OPEN, Phase, Step
 
 __all__ = ["OPEN", "Into", "Member", "Moved", "TableJournal", "load_all", "save"]
 
+FOLDER = "table-restores"
 Into = Literal["beside", "swap"]
 
 
@@ -50,7 +51,7 @@ class Moved(BaseModel):
     restored: int = 0
 
 
-class TableJournal(BaseModel):
+class TableJournal(Journal):
     """The restore of one table or partition.
 
     Attributes:
@@ -62,7 +63,6 @@ class TableJournal(BaseModel):
         moved: ClickHouse, a partition that is swapped.
     """
 
-    id: str
     set_id: str
     begun_at: datetime
     phase: Phase = "staging"
@@ -109,8 +109,7 @@ class TableJournal(BaseModel):
 
 def save(store: BackupStore, journal: TableJournal) -> None:
     """Write the journal; from then on a successor knows about what it says."""
-    data = journal.model_dump_json(indent=1).encode()
-    retrying(lambda: store.put(f"{store.root}table-restores/{journal.id}.json", data))
+    journals.save(store, FOLDER, journal)
 
 
 def load_all(store: BackupStore) -> list[TableJournal]:
@@ -119,14 +118,4 @@ def load_all(store: BackupStore) -> list[TableJournal]:
     Raises:
         IntegrityError: one cannot be read; says which.
     """
-    keys = sorted(item.key for item in retrying(lambda: list(store.list(f"{store.root}table-restores/"))))
-    return [_load(store, key) for key in keys]
-
-
-def _load(store: BackupStore, key: str) -> TableJournal:
-    try:
-        return TableJournal.model_validate_json(retrying(lambda: store.get(key)))
-    except ValidationError:
-        raise IntegrityError(f"{key} is not the journal of a table's restore; look at it, then delete it") from None
-    except ObjectMissing:
-        raise IntegrityError(f"{key} vanished while it was read; is somebody deleting in the store?") from None
+    return journals.load_all(store, FOLDER, TableJournal)

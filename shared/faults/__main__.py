@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from shared.engines.process import EngineError
 from shared.faults.campaign import Campaign
 from shared.faults.cases import Case, cases_of, representative
 from shared.faults.duties import DUTIES
@@ -21,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the campaign; returns the exit status: 0 when everything held."""
     parser = argparse.ArgumentParser(prog="make crash", description=__doc__)
     parser.add_argument("--flow", choices=list(DUTIES), action="append", help="only this flow; may be given again")
-    parser.add_argument("--fault", default="", help="only faults whose name contains this")
+    parser.add_argument("--fault", default="", help="only this fault, or those whose name contains this")
     parser.add_argument("--at", default="", help="only at this point, as the report names it")
     parser.add_argument("--only", type=int, default=0, metavar="N", help="N cases of each flow, spread evenly")
     parser.add_argument("--quick", action="store_true", help="a dozen representative cases")
@@ -33,9 +34,14 @@ def main(arguments: list[str] | None = None) -> int:
     console.print("Starting the stack and taking the sets that every case begins with ...", highlight=False)
     with Ground(options.directory) as ground:
         ground.prepare()
-        campaign = Campaign(ground, console)
+        report = ROOT / "faults-report.json"
+        campaign = Campaign(ground, console, report)
         for flow in options.flow or DUTIES:
-            measured = campaign.measure(flow)
+            try:
+                measured = campaign.measure(flow)
+            except EngineError as error:
+                campaign.broken(flow, error)
+                continue
             console.print(f"[bold]{flow}[/]: {len(measured.requests)} requests undisturbed", highlight=False)
             cases: list[Case] = cases_of(flow, measured, ground)
             if options.quick:
@@ -44,7 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
             step = max(1.0, len(cases) / options.only) if options.only else 1.0
             for case in (cases[int(number * step)] for number in range(int(len(cases) / step))):
                 campaign.run(case)
-        return campaign.finish(ROOT / "faults-report.json")
+        status = campaign.finish()
+    console.print(f"{report.name} has them for machines.", highlight=False)
+    return status
 
 
 if __name__ == "__main__":

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 import threading
 import time
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,18 +14,15 @@ from rich.console import Console
 from rich.table import Table
 
 from blocks import errors
-from flows.restore.journal import OPEN, load_all
 from shared.engines.process import EngineError
 from shared.faults.cases import Case, Measured
-from shared.faults.disturbances import Run, Undisturbed, small_disk
+from shared.faults.disturbances import Run, Undisturbed, may_mount, small_disk
 from shared.faults.duties import DUTIES, PRUNE_ALL_LEFT, Duty, left_after_prune
 from shared.faults.flows import FlowProcess
 from shared.faults.ground import RUN_TIMEOUT, Ground
 from shared.faults.invariants import Before, Checker
 
 __all__ = ["Campaign", "Row"]
-
-_WIDTH = 140
 
 
 @dataclass(frozen=True)
@@ -45,15 +40,17 @@ class Campaign:
     """A campaign on one ground.
 
     Args:
-        ground: prepared. console: where progress goes.
+        ground: prepared. console: where progress goes. path: of the report, written anew after each case; None for none.
     """
 
-    def __init__(self, ground: Ground, console: Console) -> None:
+    def __init__(self, ground: Ground, console: Console, path: Path | None = None) -> None:
         self.ground = ground
+        self._path = path
         self.checker = Checker(ground)
         self.console = console
         self.rows: list[Row] = []
-        self._restored = ground.data.at_first
+        at_first = ground.data.at_first
+        self._restored = {name: value for name, value in at_first.items() if not name.startswith("bucket ")}
 
     def measure(self, flow: str) -> Measured:
         """Run a flow undisturbed, and count what it does.
@@ -87,25 +84,37 @@ class Campaign:
             happened, problems = self._run(case)
         except Exception as error:  # noqa: BLE001 - whatever broke is the case's verdict
             happened, problems = "", [f"the case broke off: {type(error).__name__}: {error}"]
-        row = Row(case.flow, case.fault, case.at, not problems, "; ".join([*problems, happened] if problems else [happened]))
-        self.rows.append(row)
+        row = Row(case.flow, case.fault, case.at, not problems, "; ".join(part for part in (*problems, happened) if part))
+        self._add(row)
         style = "green]held" if row.held else "red]BROKEN"
         seconds = time.monotonic() - begun
         self.console.print(f"[{style}[/] {seconds:5.1f} s  {case.flow}, {case.fault}, {case.at}: ", end="", highlight=False)
         self.console.print(row.detail, highlight=False, markup=False, soft_wrap=True)
         if not row.held:
-            words = ["make", "crash", f"ARGS=--flow {case.flow} --fault {shlex.quote(case.fault)} --at {shlex.quote(case.at)}"]
-            self.console.print(f"  again: {shlex.join(words)}", highlight=False, markup=False, soft_wrap=True)
+            again = f"make crash ARGS=\"--flow {case.flow} --fault '{case.fault}' --at '{case.at}'\""
+            self.console.print(f"  again: {again}", highlight=False, markup=False, soft_wrap=True)
         return row
+
+    def broken(self, flow: str, error: Exception) -> None:
+        """Note that a flow does not even do its duty undisturbed."""
+        self.console.print(f"BROKEN {flow}, undisturbed: {error}", highlight=False, markup=False, soft_wrap=True)
+        self._add(Row(flow, "none", "undisturbed", held=False, detail=str(error)))
+
+    def _add(self, row: Row) -> None:
+        self.rows.append(row)
+        if self._path is not None:
+            document = {"cases": [asdict(row) for row in self.rows]}
+            self._path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
     def _begin(self, duty: Duty) -> Before:
         ground = self.ground
-        ground.reset([ground.sets[number] for number in duty.sets])
+        there, stay = ([ground.sets[n] for n in numbers if n < len(ground.sets)] for numbers in (duty.sets, duty.stay))
+        ground.reset(there)
         for path in ground.scratch.iterdir():
             shutil.rmtree(path, ignore_errors=True)
         if duty.halves:
             ground.leave_half_a_set()
-        return self.checker.before(frozenset(ground.sets[number] for number in duty.stay), self._restored)
+        return self.checker.before(frozenset(stay), self._restored)
 
     def _run(self, case: Case) -> tuple[str, list[str]]:
         duty, ground = DUTIES[case.flow], self.ground
@@ -113,7 +122,9 @@ class Campaign:
         request = {**duty.request(ground), **(case.request or {})}
         run = Run()
         with case.disturbance.around(ground, run):
-            process = run.process = ground.flows.start(case.flow, request, environment=run.environment)
+            process = run.process = ground.flows.start(
+                case.flow, request, environment=run.environment, file_limit=run.file_limit
+            )
             run.started.set()
             process.wait(RUN_TIMEOUT)
             problems = self._judge(case, process)
@@ -124,7 +135,7 @@ class Campaign:
             ground.drop_findings()
         problems += self.checker.after_fault(before)
         again = [process]
-        if case.finishes and any(journal.phase in OPEN for journal in load_all(ground.store)):
+        if case.finishes:
             again.append(finish := ground.flows.start("restore", {"action": "finish"}))
             if finish.wait(RUN_TIMEOUT) != 0:
                 problems.append(f"finish failed: {finish.error}")
@@ -163,8 +174,12 @@ class Campaign:
         return "the run succeeded" if process.status == 0 else f"the run said: {process.error}"
 
     def _disk(self, duty: Duty) -> int:
-        """Run a drill on a disk of its own, and see how much of it is used at most."""
+        """Run a drill on a disk of its own, and see how much of it is used at most; 0 where no disk may be mounted."""
         most, ended = 0, threading.Event()
+        if not may_mount():
+            with Undisturbed().around(self.ground, Run()):
+                self.ground.run("drill", duty.request(self.ground))
+            return 0
         with small_disk(self.ground.sandbox.directory / "small-disk", 1 << 30) as folder:
 
             def watch() -> None:
@@ -186,24 +201,17 @@ class Campaign:
                 thread.join()
         return most
 
-    def finish(self, path: Path) -> int:
-        """Print the table, write the report; returns the exit status, 0 when everything held."""
-        report(self.rows, path, self.console)
-        return 0 if self.rows and all(row.held for row in self.rows) else 1
-
-
-def report(rows: Iterable[Row], path: Path, console: Console) -> None:
-    """Print what held, by flow and fault, and write the JSON for machines."""
-    rows = list(rows)
-    table = Table("flow", "fault", "cases", "held", "broken at", title="Crash campaign", title_justify="left")
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.flow, row.fault), []).append(row)
-    for (flow, fault), members in groups.items():
-        broken = [row.at for row in members if not row.held]
-        held = len(members) - len(broken)
-        table.add_row(flow, fault, str(len(members)), f"[{'red' if broken else 'green'}]{held}[/]", ", ".join(broken))
-    console.print(table)
-    path.write_text(json.dumps({"cases": [asdict(row) for row in rows]}, indent=1) + "\n", encoding="utf-8")
-    broken_count = sum(not row.held for row in rows)
-    console.print(f"{len(rows)} cases, {broken_count or 'none'} broken; {path.name} has them for machines.", highlight=False)
+    def finish(self) -> int:
+        """Print what held, by flow and fault; returns the exit status, 0 when everything did."""
+        table = Table("flow", "fault", "cases", "held", "broken at", title="Crash campaign", title_justify="left")
+        groups: dict[tuple[str, str], list[Row]] = {}
+        for row in self.rows:
+            groups.setdefault((row.flow, row.fault), []).append(row)
+        for (flow, fault), members in groups.items():
+            broken = [row.at for row in members if not row.held]
+            held = len(members) - len(broken)
+            table.add_row(flow, fault, str(len(members)), f"[{'red' if broken else 'green'}]{held}[/]", ", ".join(broken))
+        self.console.print(table)
+        count = sum(not row.held for row in self.rows)
+        self.console.print(f"{len(self.rows)} cases, {count or 'none'} broken", highlight=False)
+        return 0 if self.rows and not count else 1

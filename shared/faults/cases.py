@@ -9,14 +9,14 @@ from math import ceil
 
 from flows import catalogue
 from flows.catalogue import manifest_key, set_prefix
-from shared.faults.disturbances import Damage, Disturbance, FullDisk, Kill, Restart, StoreFault
+from shared.faults.disturbances import Damage, Disturbance, FileLimit, FullDisk, Kill, Restart, StoreFault
 from shared.faults.ground import Ground
-from shared.faults.proxy import Fault, Match, Request, Rule
+from shared.faults.traffic import Fault, Match, Request, Rule
 
-__all__ = ["Case", "Measured", "cases_of"]
+__all__ = ["JOURNAL", "LOCK", "Case", "Measured", "cases_of", "damages", "representative"]
 
 JOURNAL = r"/restores/[^/]*\.json"
-LOCK = r"/lock\.json"
+LOCK = r"/lock\.json$"
 _ONCE: Sequence[tuple[Fault, str]] = (
     ("500", "[A-Z]+"),
     ("503", "[A-Z]+"),
@@ -29,7 +29,7 @@ _ONCE: Sequence[tuple[Fault, str]] = (
     ("hang", "[A-Z]+"),
 )
 _FOR_GOOD: Sequence[Fault] = ("500", "503", "403", "refuse")
-_QUICK_KILLS = (35, 80)
+_QUICK_KILLS = (50,)
 
 
 @dataclass(frozen=True)
@@ -70,25 +70,16 @@ def cases_of(flow: str, measured: Measured, ground: Ground) -> list[Case]:
     Args:
         measured: what it did undisturbed, with the same sets in the store.
     """
-    made = [*_kills(flow, measured), *_store_faults(flow, measured)]
+    made = [*_kills(flow, measured), *_commits(flow), *_store_faults(flow, measured)]
     if flow == "restore":
         made += _swap_points(measured)
     if flow in ("backup", "restore"):
         made += _restarts(flow, measured, ("postgres", "clickhouse"))
     made += _restarts(flow, measured, ("store",))
     if flow == "drill":
-        made += [
-            Case(
-                "drill",
-                "full scratch disk",
-                f"{share} % of what it needs",
-                FullDisk(measured.disk * share // 100),
-                must_fail=True,
-            )
-            for share in (30, 60, 90)
-        ]
+        made += _full_disks(measured)
     if flow in ("drill", "restore", "copy"):
-        made += _damages(flow, ground)
+        made += damages(flow, ground)
     return made
 
 
@@ -111,6 +102,30 @@ def _kills(flow: str, measured: Measured) -> Iterator[Case]:
     for share in range(5, 100, 5):
         nth = max(1, ceil(len(measured.requests) * share / 100))
         yield Case(flow, "kill -9", f"{share} %", Kill(partial(Match, nth=nth)))
+
+
+def _commits(flow: str) -> Iterator[Case]:
+    """Kill at the writes that decide: not sent, torn between head and body, or stored and nobody knows."""
+    for method, path, what in _DECISIVE.get(flow, ()):
+        for after in (False, True):
+            at = f"{what}, {'after' if after else 'before'}"
+            yield Case(flow, "kill -9", at, Kill(partial(Match, method, path), after))
+        for fault in ("lose", "tear", "hang", "500"):
+            if not (method == "DELETE" and fault == "tear"):
+                yield Case(flow, f"{fault} once", what, StoreFault(partial(_rule, fault, method, path, 1, 1)))
+
+
+_DECISIVE: Mapping[str, Sequence[tuple[str, str, str]]] = {
+    "backup": (
+        ("PUT", r"/manifest\.json$", "manifest"),
+        ("PUT|POST", r"/definitions\.json", "definitions"),
+        ("PUT", LOCK, "lock"),
+    ),
+    "restore": (("PUT", LOCK, "lock"),),
+    "drill": (("PUT", r"/checks\.json$", "side file"),),
+    "prune": (("DELETE", r"/manifest\.json$", "manifest"), ("DELETE", r"/packs/", "pack")),
+    "copy": (("PUT", r"/manifest\.json\.age$", "manifest"), ("PUT|POST", r"/copy\.json", "list of objects")),
+}
 
 
 def _swap_points(measured: Measured) -> Iterator[Case]:
@@ -154,12 +169,22 @@ def _restarts(flow: str, measured: Measured, engines: Iterable[str]) -> Iterator
             yield Case(flow, f"{engine} restart", f"{share} %", Restart(engine, partial(Match, nth=nth)))  # type: ignore[arg-type]  # one of its three names
 
 
-def _damages(flow: str, ground: Ground) -> Iterator[Case]:
+def _full_disks(measured: Measured) -> Iterator[Case]:
+    if not measured.disk:
+        yield Case("drill", "full scratch disk", "files of 2 MB", FileLimit(2_000_000), must_fail=True)
+        return
+    for share in (30, 60, 90):
+        disk = FullDisk(measured.disk * share // 100)
+        yield Case("drill", "full scratch disk", f"{share} % of what it needs", disk, must_fail=True)
+
+
+def damages(flow: str, ground: Ground) -> Iterator[Case]:
     """Objects of one set, damaged in the ways that a store or a thief can."""
     set_id = ground.sets[0] if flow == "restore" else ground.sets[1]
-    extra = {"set_id": set_id}
+    extra: Mapping[str, object] = {"sets": [set_id]} if flow == "copy" else {"set_id": set_id}
     for name, disturbance in _ways(set_id, ground.sets[0]):
-        yield Case(flow, name, "from the start", disturbance, must_fail=True, damaged=True, request=extra)
+        whole = {"every_pack": True} if flow == "drill" and "pack" in name else {}
+        yield Case(flow, name, "from the start", disturbance, must_fail=True, damaged=True, request={**extra, **whole})
 
 
 def _ways(set_id: str, base: str) -> Iterator[tuple[str, Damage]]:
@@ -214,6 +239,6 @@ def _ways(set_id: str, base: str) -> Iterator[tuple[str, Damage]]:
     yield "manifest of another set", Damage(other_manifest)
     yield "missing manifest of the base", Damage(lambda ground: missing(ground, "/manifest.json", base))
     yield "flipped bit in the globals", Damage(lambda ground: flipped(ground, "globals.sql.zst.age"))
-    yield "flipped bit in the bucket's index", Damage(lambda ground: flipped(ground, ".index.zst"))
+    yield "flipped bit in the index of a bucket", Damage(lambda ground: flipped(ground, ".index.zst"))
     yield "damaged pack", Damage(lambda ground: pack(ground, other=False))
     yield "exchanged pack", Damage(lambda ground: pack(ground, other=True))

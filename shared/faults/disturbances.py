@@ -14,9 +14,21 @@ from typing import Literal, Protocol
 
 from shared.faults.flows import FlowProcess
 from shared.faults.ground import Ground
-from shared.faults.proxy import Match, Request, Rule, Trigger
+from shared.faults.traffic import Match, Request, Rule, Trigger
 
-__all__ = ["Damage", "Disturbance", "FullDisk", "Kill", "Restart", "Run", "StoreFault", "Undisturbed", "small_disk"]
+__all__ = [
+    "Damage",
+    "Disturbance",
+    "FileLimit",
+    "FullDisk",
+    "Kill",
+    "Restart",
+    "Run",
+    "StoreFault",
+    "Undisturbed",
+    "may_mount",
+    "small_disk",
+]
 
 
 @dataclass
@@ -24,11 +36,13 @@ class Run:
     """One run of a flow that is disturbed.
 
     Attributes:
-        process: from its start on. environment: variables that it gets besides. happened: what the disturbance did, in words.
+        process: from its start on. environment: variables that it gets besides. file_limit: bytes of a file, 0 for no limit.
+        happened: what the disturbance did, in words.
     """
 
     process: FlowProcess | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    file_limit: int = 0
     happened: str = ""
     started: threading.Event = field(default_factory=threading.Event)
 
@@ -136,6 +150,21 @@ class FullDisk:
 
 
 @dataclass
+class FileLimit:
+    """No file of the flow and its engines grows beyond so many bytes: where no small disk may be mounted."""
+
+    size: int
+
+    @contextlib.contextmanager
+    def around(self, ground: Ground, run: Run) -> Iterator[None]:
+        """Limit the run."""
+        ground.traffic.begin()
+        run.file_limit = self.size
+        run.happened = f"files of at most {self.size / 1e6:.0f} MB"
+        yield
+
+
+@dataclass
 class Damage:
     """Objects of the store are changed before the run, and put back after it."""
 
@@ -159,6 +188,11 @@ class Damage:
         finally:
             for key, data in before.items():
                 ground.store.put(key, data)
+
+
+def may_mount() -> bool:
+    """Say whether this user may mount file systems."""
+    return os.geteuid() == 0
 
 
 @contextlib.contextmanager

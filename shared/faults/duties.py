@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows import catalogue
+from flows.copy.records import copied_sets
 from flows.prune.packs import needed_packs
 from flows.restore.journal import load_all
-from shared.faults.data import differing
 from shared.faults.flows import FLOWS
 from shared.faults.ground import Ground
-from shared.faults.invariants import Before
+from shared.faults.invariants import Before, unlike
 
 __all__ = ["DUTIES", "PRUNE_ALL_LEFT", "Duty", "left_after_prune"]
 
@@ -59,7 +59,7 @@ def _drilled(ground: Ground, before: Before) -> list[str]:
 
 def _restored(ground: Ground, before: Before) -> list[str]:
     live = ground.data.fingerprint()
-    problems = [f"after the restore: {name} is not what the set holds" for name in differing(live, before.restored)]
+    problems = [f"after the restore: {name} is not what the set holds" for name in unlike(live, before.restored)]
     journals = load_all(ground.store)
     problems += [f"restore {journal.id} stands at {journal.phase}" for journal in journals if journal.phase == "swapping"]
     problems += [f"{name} was left behind" for name in ground.data.side_databases() if "__restore_" in name]
@@ -73,8 +73,11 @@ def _pruned(ground: Ground, before: Before) -> list[str]:
 
 
 def _copied(ground: Ground, before: Before) -> list[str]:
-    there = set(ground.second_store.folders(f"{ground.second_store.root}sets/"))
-    return [f"set {one} is not in the second store" for one in sorted(before.sets - there)]
+    second = ground.second_store
+    problems = [f"set {one} is not in the second store" for one in sorted(before.sets - copied_sets(second))]
+    problems += [f"the upload of {upload.key} is still in the second store" for upload in second.uploads(second.root)]
+    folders = set(second.folders(f"{second.root}sets/"))
+    return problems + [f"copy {one} is half there after a copy" for one in sorted(folders - copied_sets(second))]
 
 
 def left_after_prune(ground: Ground) -> list[str]:
@@ -100,7 +103,7 @@ _DUTIES = (
     Duty(
         "prune", (0, 1, 2, 3), (2, 3), lambda ground: {"policy": _KEEP_ONE, "grace_hours": 0}, _pruned, leaves=True, halves=True
     ),
-    Duty("copy", (0, 1), (0, 1), lambda ground: {}, _copied, leaves=True),
+    Duty("copy", (0, 1), (0, 1), lambda ground: {}, _copied),
 )
 DUTIES: Mapping[str, Duty] = {duty.flow: duty for duty in _DUTIES if duty.flow in FLOWS}
 """By flow, in the order of the campaign."""

@@ -6,10 +6,10 @@ held then.
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 import sys
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,8 @@ from flows.stack import Stack
 from shared.engines.process import EngineError
 from shared.faults.data import LiveData
 from shared.faults.flows import FlowProcess, FlowProcesses
-from shared.faults.proxy import S3Proxy, Traffic
+from shared.faults.proxy import S3Proxy
+from shared.faults.traffic import Traffic
 from shared.sandbox.blocks import stack_from
 from shared.sandbox.prefect_server import PrefectServer
 from shared.sandbox.stack import ROOT, STATE, Sandbox
@@ -47,7 +48,7 @@ class Stored:
 
 
 class Ground:
-    """Starts everything; a context manager.
+    """Starts everything and fills the databases; a context manager.
 
     Args:
         directory: for engines, logs and scratch; emptied first.
@@ -65,7 +66,8 @@ class Ground:
             starting.enter_context(self.sandbox)
             server = PrefectServer(self.sandbox.directory / "prefect", STATE / "cache", schedules=False)
             starting.callback(server.stop)
-            server.start()
+            background = starting.enter_context(ThreadPoolExecutor(2, thread_name_prefix="ground"))
+            served = background.submit(server.start)
             self._proxy = starting.enter_context(S3Proxy(self.sandbox.store.port, self.traffic))
             self._copy_proxy = starting.enter_context(S3Proxy(self.sandbox.second_store.port, self.traffic))
             plain = self.sandbox.environment() | server.client_environment() | {"BACKUP_LEASE_SECONDS": str(LEASE)}
@@ -77,8 +79,11 @@ class Ground:
                 "COPY_ENDPOINT": self._copy_proxy.url,
                 "BACKUP_LOCK_WAIT_SECONDS": str(3 * LEASE),
             }
-            self._save_blocks()
+            served.result()
+            saved = background.submit(self._save_blocks)
             self.flows = starting.enter_context(FlowProcesses(self.environment, self.sandbox.directory / "flow-logs"))
+            saved.result()
+            self.data.load()
             self._ending = starting.pop_all()
         return self
 
@@ -100,10 +105,10 @@ class Ground:
         """Where drills put their engines."""
         return Path(self.environment["DRILL_DIRECTORY"])
 
-    def prepare(self) -> None:
-        """Fill the databases and take four sets: full, difference, full, difference; with a half one beside them."""
-        self.data.load()
-        for number, full in enumerate((True, False, True, False)):
+    def prepare(self, sets: int = 4) -> None:
+        """Take sets: a full one, a difference to it, another full one, a difference to that."""
+        for number in range(sets):
+            full = number % 2 == 0
             if number == 1:
                 self.data.write()
             self.run("backup", {"full": full, "label": f"number {number}"})
@@ -166,8 +171,6 @@ class Ground:
         return half
 
     def _save_blocks(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            (self.sandbox.directory / "blocks.log").unlink()
         done = subprocess.run(
             [sys.executable, "-m", "blocks"], env=self.environment, cwd=ROOT, capture_output=True, text=True, check=False
         )

@@ -15,14 +15,17 @@ from flows.backup.clickhouse import merges_stopped
 from flows.backup.clickhouse_files import load_index, verify_files
 from flows.backup.manifest import Manifest
 from flows.buckets.packs import pack_key, read_packs_list
-from flows.catalogue import set_prefix
+from flows.catalogue import Catalogue, set_prefix
+from flows.copy import catalogue as copies
+from flows.copy.records import copied_sets, load_list
+from flows.copy.verifying import Reader
 from flows.lease import LeaseRecord, lock_key
 from flows.restore.journal import load_all
 from shared.faults.data import CLICKHOUSE, Fingerprint, differing
 from shared.faults.flows import FlowProcess
 from shared.faults.ground import LEASE, Ground
 
-__all__ = ["Before", "Checker"]
+__all__ = ["Before", "Checker", "unlike"]
 
 _IN_SWAP = ("swapping", "done", "undoing", "undone", "forgotten")
 _SHOWN = 2
@@ -34,7 +37,7 @@ class Before:
 
     Attributes:
         sets: ids of the committed sets. stay: those that nothing may delete. objects: of the latter, key -> ETag.
-        live: what was live. restored: what is live after an undisturbed restore.
+        live: what was live. restored: what is live after an undisturbed restore; without buckets where that is not known.
     """
 
     sets: frozenset[str]
@@ -96,10 +99,9 @@ class Checker:
     def after_finish(self, before: Before) -> list[str]:
         """Name what is half restored although a run settled what had died."""
         now = self.ground.data.fingerprint()
-        names = before.live.keys() | before.restored.keys() | now.keys()
-        old = all(now.get(name) == before.live.get(name) for name in names)
-        new = all(now.get(name) == before.restored.get(name) for name in names)
-        return [] if old or new else [f"half restored: {', '.join(differing(now, before.restored)[:_SHOWN])} are not"]
+        missing = unlike(now, before.restored)
+        old = not differing(now, before.live)
+        return [] if old or not missing else [f"half restored: {', '.join(missing[:_SHOWN])} not"]
 
     def bad_sets(self, store: BackupStore) -> list[str]:
         """Name what is wrong with the sets that count as committed, every stored byte hashed."""
@@ -112,8 +114,20 @@ class Checker:
         return problems
 
     def bad_copies(self) -> list[str]:
-        """Name copies in the second store that count as committed and are not whole."""
-        return []
+        """Name copies in the second store that count as committed and are not whole, every stored byte hashed."""
+        second, keys = self.ground.second_store, self.ground.stack.keys
+        committed = copied_sets(second)
+        read = copies.read(self.ground.stack) if committed else Catalogue()
+        problems = [f"copy {entry.id} cannot be used: {entry.fault}" for entry in read.entries if entry.fault]
+        unread = committed - {entry.id for entry in read.entries}
+        problems += [f"copy {one} counts as committed, but has no manifest" for one in sorted(unread)]
+        for set_id in sorted(committed):
+            try:
+                found = Reader(second).problems(load_list(second, keys, set_id))
+            except StackError as error:
+                found = [str(error)]
+            problems += [f"committed copy of {set_id}: {what}" for what in found[:_SHOWN]]
+        return problems
 
     def _wrong_in(self, store: BackupStore, manifest: Manifest) -> list[str]:
         prefix = set_prefix(store, manifest.id)
@@ -157,10 +171,13 @@ class Checker:
         """Live data is as it was, unless a restore had begun to swap: then each database is the old one or the new one."""
         now = self.ground.data.fingerprint()
         changed = differing(now, before.live)
-        journals = load_all(self.ground.store)
+        try:
+            journals = load_all(self.ground.store)
+        except IntegrityError as error:  # then nobody knows whether it had begun
+            return [str(error)] if changed else []
         if not journals or journals[-1].phase not in _IN_SWAP:
             return [f"live data was changed before a swap: {name}: {now.get(name, 'gone')[:80]}" for name in changed[:_SHOWN]]
-        neither = [name for name in changed if now.get(name) != before.restored.get(name) and not _is_between(name, now)]
+        neither = [name for name in unlike(now, before.restored) if name in changed and not _is_between(name, now, before)]
         return [f"live data is neither the old nor the restored: {name}: {now.get(name, 'gone')[:80]}" for name in neither]
 
     def _lock(self) -> list[str]:
@@ -181,9 +198,22 @@ class Checker:
         return found[:_SHOWN]
 
 
-def _is_between(name: str, now: Fingerprint) -> bool:
-    """Whether a database takes no connections: in the middle of its swap, which the next run finishes or takes back."""
-    return name.startswith("postgres ") and "not currently accepting connections" in now.get(name, "")
+def unlike(now: Fingerprint, restored: Fingerprint) -> list[str]:
+    """Name what is not as after a restore, leaving out the buckets that nothing is known about."""
+    return [name for name in differing(now, restored) if name in restored or not name.startswith("bucket ")]
+
+
+def _is_between(name: str, now: Fingerprint, before: Before) -> bool:
+    """Whether it is in the middle of its swap, which the next run finishes or takes back.
+
+    A database takes no connections then; of a bucket each object is the old one or the new one.
+    """
+    if name.startswith("postgres "):
+        return "not currently accepting connections" in now.get(name, "")
+    if not name.startswith("bucket "):
+        return False
+    found, old, new = (set(one.get(name, "").split(",")) for one in (now, before.live, before.restored))
+    return old & new <= found <= old | new
 
 
 def _packs(store: BackupStore, manifest: Manifest) -> list[str]:
