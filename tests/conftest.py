@@ -45,6 +45,7 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(_TESTS / str(os.getpid()), ignore_errors=True)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run two at a time, those that need the whole stack stay with one process, and begin first: they take longest.
 

@@ -211,5 +211,6 @@ def kept_key(store: BackupStore, restore_id: str, bucket: str, key: str) -> str:
 def restores_of(store: BackupStore, bucket: str) -> list[str]:
     """Name the restores of a bucket that have begun and were not forgotten, oldest first."""
     root = f"{store.root}restores/"
-    found = retrying(lambda: [item.key.removeprefix(root) for item in store.list(root)])
-    return sorted(name.partition("/")[0] for name in found if name.endswith(f"/{bucket}.phase.json"))
+    found = retrying(lambda: [item for item in store.list(root) if item.key.endswith(f"/{bucket}.phase.json")])
+    names = {item.key.removeprefix(root).partition("/")[0]: item.modified for item in found}
+    return sorted(names, key=lambda name: (name.partition("-")[0], names[name]))  # two may have begun in one second

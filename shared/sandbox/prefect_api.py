@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from typing import Any, Self
+from uuid import uuid4
 
 import httpx
 
@@ -15,6 +16,7 @@ __all__ = ["FlowRunResult", "PrefectApi"]
 
 _FINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 _LOG_LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
+_BUSY_S = 60.0
 _PAGE = 200
 
 
@@ -95,8 +97,14 @@ class PrefectApi:
         """
         found = self._checked(self._http.get(f"/deployments/name/{deployment}"))
         # Without a state the run would only be registered; Scheduled without a time means now.
-        body = {"parameters": parameters or {}, "state": {"type": "SCHEDULED"}}
-        return str(self._checked(self._http.post(f"/deployments/{found['id']}/create_flow_run", json=body))["id"])
+        # With its key the request may be sent again: a server whose SQLite is busy for long answers 503.
+        body = {"parameters": parameters or {}, "state": {"type": "SCHEDULED"}, "idempotency_key": str(uuid4())}
+        path, deadline = f"/deployments/{found['id']}/create_flow_run", time.monotonic() + _BUSY_S
+        while (answer := self._http.post(path, json=body)).status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(0.5)
+        return str(self._checked(answer)["id"])
 
     def wait(self, run_id: str, *, timeout: float = 600.0) -> FlowRunResult:
         """Wait for a flow run to end.

@@ -90,9 +90,9 @@ def test_objects_are_put_back_by_the_flow_and_that_is_taken_back(stack: Stack, s
     assert shown is not None
     assert f'"restore_id": "{rest.id}"' in shown
 
-    assert restore_bucket(BucketRestoreRequest(action="undo", confirm=name, dry_run=True)) is None
+    assert restore_bucket(BucketRestoreRequest(action="undo", restore_id=rest.id, confirm=name, dry_run=True)) is None
     assert live() == then
-    undone = restore_bucket(BucketRestoreRequest(action="undo", confirm=name))
+    undone = restore_bucket(BucketRestoreRequest(action="undo", restore_id=rest.id, confirm=name))
     assert undone is not None
     assert undone.id == rest.id
     assert live() == damaged | {"1": b"1"}
