@@ -56,7 +56,7 @@ def test_everything_holds_and_the_next_run_recovers_unaided(
 
 
 def test_a_drill_on_a_disk_that_fills_up_fails_and_says_so(campaign: Campaign) -> None:
-    row = campaign.run(Case("drill", "full scratch disk", "50 MB", FullDisk(50_000_000), must_fail=True))
+    row = campaign.run(Case("drill", "full scratch disk", "40 MB", FullDisk(40_000_000), must_fail=True))
     assert row.held, row.detail
 
 
