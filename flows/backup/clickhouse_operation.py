@@ -147,7 +147,7 @@ def _watch(client: ClickHouseClient, verb: str, operation_id: str, deadline: Dea
         if now - reported > _REPORT_EVERY:
             reported = now
             progress(f"{verb} under way for {now - begun:.0f} s: {files} files, {size / _MIB:.0f} MiB")
-        time.sleep(min(2.0, max(0.02, (now - begun) / 100), max(0.02, deadline.left)))
+        time.sleep(min(2.0, max(0.05, (now - begun) / 25), max(0.05, deadline.left)))  # asking takes the server's time too
 
 
 def _running(client: ClickHouseClient, which: str) -> list[str]:
