@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any, cast
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
@@ -77,7 +77,8 @@ def _in_parts(
             parts.append({"PartNumber": number, "ETag": answer["ETag"]})
         bucket.client.complete_multipart_upload(**target, UploadId=upload, MultipartUpload={"Parts": parts}, **condition)
     except BaseException:
-        bucket.client.abort_multipart_upload(**target, UploadId=upload)
+        with suppress(ClientError, BotoCoreError):  # a store that is gone fails here too; why it began is what counts
+            bucket.client.abort_multipart_upload(**target, UploadId=upload)
         raise
 
 

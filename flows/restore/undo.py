@@ -154,5 +154,5 @@ def _describe_undo(stack: Stack, journal: RestoreJournal) -> str:
 
 
 def _describe_forget(journal: RestoreJournal) -> str:
-    kept = ", ".join(step.kept for step in journal.steps)
-    return f"Forget restore {journal.id}: {kept} are dropped for good. There is no undo after that."
+    kept = [*(step.kept for step in journal.steps), *(f"what was overwritten in bucket {name}" for name in journal.buckets)]
+    return f"Forget restore {journal.id}: dropped for good: {', '.join(kept)}. There is no undo after that."

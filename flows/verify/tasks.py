@@ -39,6 +39,7 @@ def check_presence(stack: Stack, entries: Sequence[Entry]) -> list[str]:
         record(stack.store, manifest.id, presence=presence, size=judge_size(manifest, manifests, utc_now()))
         if problems:
             wrong.append(f"{manifest.id}: {said}")
+            line(f"DAMAGED {manifest.id}: {said}; restore does not choose it any more")
     line(f"level 0: {len(manifests)} sets, {len(wrong)} with objects missing")
     return wrong
 

@@ -26,6 +26,7 @@ from botocore.exceptions import (
 from mypy_boto3_s3 import S3Client
 
 from shared.engines.object_store import S3Engine
+from shared.engines.process import wait_until
 from shared.faults.proxy import S3Proxy
 from shared.faults.traffic import Match, Request, Rule, Traffic, Trigger
 
@@ -168,8 +169,7 @@ def test_a_hanging_request_runs_into_the_clients_timeout_and_goes_on_when_releas
     begun = time.monotonic()
     thread = threading.Thread(target=lambda: answers.append(read(patient, key)))
     thread.start()
-    while not traffic.hits:
-        time.sleep(0.01)
+    wait_until(lambda: bool(traffic.hits), timeout=20, what="the request hangs")
     traffic.end()
     thread.join()
     assert answers == [DATA]
