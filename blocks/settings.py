@@ -15,6 +15,9 @@ from blocks.errors import SettingsError
 Names = Annotated[list[str], NoDecode]
 """A comma-separated list in the environment."""
 
+Severity = Literal["warning", "error", "critical"]
+"""How bad an incident is, from the least on."""
+
 
 class Settings(BaseSettings):
     """The environment of this process, typed."""
@@ -38,6 +41,53 @@ class Settings(BaseSettings):
     clickhouse_store_endpoint: str = Field(default="", description="The store's URL as ClickHouse reaches it, if another")
 
     redis_url: SecretStr | None = Field(default=None, description="Redis URL")
+
+    litellm_url: str = Field(default="", description="URL of LiteLLM as the worker reaches it")
+    litellm_master_key: SecretStr | None = Field(default=None, description="LiteLLM's master key, for checks that need a key")
+    litellm_database: str = Field(default="litellm", description="LiteLLM's Postgres database")
+    langfuse_web_url: str = Field(default="", description="URL of langfuse-web as the worker reaches it")
+    langfuse_worker_url: str = Field(default="", description="URL of langfuse-worker as the worker reaches it")
+    langfuse_database: str = Field(default="langfuse", description="Langfuse's Postgres database")
+    langfuse_public_key: str = Field(default="", description="Public key of a Langfuse project, for the smoke test")
+    langfuse_secret_key: SecretStr | None = Field(default=None, description="Its secret key")
+    redis_key_prefix: str = Field(default="bull", description="Langfuse's REDIS_KEY_PREFIX: what its queues begin with")
+    public_urls: Names = Field(default=[], description="Public https URLs whose answer and certificate are watched")
+
+    check_timeout: float = Field(default=5.0, gt=0, le=10, description="Seconds one health check may take")
+    check_interval: int = Field(default=60, ge=10, description="Seconds between two sweeps, as `health/sweep` is scheduled")
+    failure_threshold: int = Field(default=3, ge=1, description="So many bad sweeps in a row open an incident")
+    recovery_threshold: int = Field(default=2, ge=1, description="So many good sweeps in a row close it")
+    alert_cooldown: int = Field(default=900, ge=60, description="Seconds between two reminders of an open incident")
+    escalate_after: int = Field(default=1800, ge=60, description="Seconds after which an open incident is escalated")
+    backup_max_age_hours: int = Field(default=26, ge=1, description="The newest good set may be so old")
+    drill_max_age_hours: int = Field(default=50, ge=1, description="The newest proven set's drill may be so old")
+    heartbeat_url: SecretStr | None = Field(default=None, description="Pinged after each sweep (healthchecks.io style)")
+
+    slack_bot_token: SecretStr | None = Field(
+        default=None, description="Slack bot token: one message an incident, with a thread"
+    )
+    slack_channel: str = Field(default="", description="Slack channel of the bot, by id")
+    slack_webhook_url: SecretStr | None = Field(default=None, description="Slack incoming webhook, where there is no bot")
+    slack_api_url: str = Field(default="https://slack.com/api/", description="Slack's API")
+    discord_webhook_url: SecretStr | None = Field(default=None, description="Discord webhook")
+    pagerduty_routing_key: SecretStr | None = Field(default=None, description="PagerDuty Events API v2 integration key")
+    pagerduty_url: str = Field(default="https://events.pagerduty.com", description="PagerDuty's Events API")
+    alert_webhook_url: SecretStr | None = Field(
+        default=None, description="Any webhook; Slack's and Discord's are known by host"
+    )
+    alert_webhook_secret: SecretStr | None = Field(default=None, description="Key of the HMAC-SHA256 that signs its payloads")
+    slack_min_severity: Severity = Field(default="warning", description="Slack hears of incidents from this severity on")
+    discord_min_severity: Severity = Field(default="warning", description="Discord hears of incidents from this severity on")
+    pagerduty_min_severity: Severity = Field(
+        default="critical", description="PagerDuty hears of incidents from this severity on"
+    )
+    webhook_min_severity: Severity = Field(
+        default="warning", description="The webhook hears of incidents from this severity on"
+    )
+
+    gateway_token: SecretStr | None = Field(default=None, description="Bearer token for the gateway's POST requests")
+    gateway_public: bool = Field(default=False, description="The status page needs no token")
+    gateway_url: str = Field(default="", description="Public URL of the gateway, for links in alerts")
 
     minio_endpoint: str = Field(default="", description="URL of the S3-compatible store; empty: AWS")
     minio_access_key: str = Field(default="", description="Access key of the store")
@@ -92,13 +142,30 @@ class Settings(BaseSettings):
     drill_directory: str = Field(default="", description="Folder for scratch engines; empty: the system's temporary folder")
 
     @field_validator(
-        "postgres_databases", "postgres_bin_dirs", "clickhouse_db", "source_buckets", "backup_age_recipients", mode="before"
+        "postgres_databases",
+        "postgres_bin_dirs",
+        "clickhouse_db",
+        "source_buckets",
+        "backup_age_recipients",
+        "public_urls",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
-    @field_validator("minio_endpoint", "clickhouse_store_endpoint", "source_endpoint", "copy_endpoint")
+    @field_validator(
+        "minio_endpoint",
+        "clickhouse_store_endpoint",
+        "source_endpoint",
+        "copy_endpoint",
+        "litellm_url",
+        "langfuse_web_url",
+        "langfuse_worker_url",
+        "slack_api_url",
+        "pagerduty_url",
+        "gateway_url",
+    )
     @classmethod
     def _is_url(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):

@@ -6,6 +6,7 @@ in a cache; later ones begin with that copy and are ready in 5 s.
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import sqlite3
 import sys
@@ -17,7 +18,7 @@ import httpx
 
 from shared.engines.process import ManagedProcess, free_port
 
-__all__ = ["PrefectServer"]
+__all__ = ["PrefectServer", "keep_copy"]
 
 _OFFLINE = {
     "DO_NOT_TRACK": "1",
@@ -100,7 +101,7 @@ class PrefectServer:
         with httpx.Client(timeout=5.0, trust_env=False) as client:
             self._process.start(lambda: self._is_ready(client), timeout=timeout)
         if is_new:
-            self._keep_prepared()
+            keep_copy(self.database, self._prepared)  # before anybody has put something into it
 
     def stop(self) -> None:
         """Stop the server; its database stays."""
@@ -132,11 +133,20 @@ class PrefectServer:
         except httpx.TransportError:
             return False
 
-    def _keep_prepared(self) -> None:
-        """Copy the database, through SQLite because the server has it open, before anybody has put something into it."""
-        self._prepared.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._prepared.with_suffix(".new")
-        draft.unlink(missing_ok=True)
-        with closing(sqlite3.connect(self.database)) as source, closing(sqlite3.connect(draft)) as target:
+
+def keep_copy(database: Path, kept: Path) -> None:
+    """Copy a SQLite database that a server has open; whoever looks for `kept` finds all of it or nothing.
+
+    Several sandboxes may do so at once: each writes a draft of its own, and the last one stays.
+
+    Args:
+        database: to copy, through SQLite because it is open. kept: the copy; its folder is made.
+    """
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    draft = kept.with_suffix(f".{secrets.token_hex(8)}.new")
+    try:
+        with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(draft)) as target:
             source.backup(target)
-        draft.replace(self._prepared)
+        draft.replace(kept)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""The watch: sweeps, verdicts, incidents, alerts, history."""
