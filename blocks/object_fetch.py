@@ -7,8 +7,6 @@ the signer below 0.2 ms, this 0.07 ms. Only reading is here; everything else goe
 from __future__ import annotations
 
 import builtins
-import hashlib
-import hmac
 import os
 import socket
 import ssl
@@ -26,6 +24,7 @@ from blocks.errors import StackError, StoreError
 from blocks.object_bucket import ObjectBucket
 from blocks.retry import is_transient, retrying
 from blocks.s3_errors import translate
+from blocks.s3_signature import signed_headers
 
 __all__ = ["Answer", "Fetched", "ObjectFetcher", "fetched", "patiently", "signed_headers"]
 
@@ -34,7 +33,6 @@ T = TypeVar("T")
 TRIES = 5
 TIMEOUT = 60.0
 """Seconds without a byte, after which a connection counts as dead."""
-_EMPTY = hashlib.sha256(b"").hexdigest()
 _DEFAULT_TYPES = ("binary/octet-stream", "application/octet-stream")
 
 
@@ -52,34 +50,6 @@ class Fetched:
     type: str
     meta: Mapping[str, str]
     data: builtins.bytes | None = None
-
-
-def signed_headers(
-    path: str, query: str, host: str, region: str, credentials: tuple[str, str, str | None], now: datetime
-) -> dict[str, str]:
-    """Sign a GET (AWS Signature Version 4), as botocore does but for the S3 service and a request without body alone.
-
-    Args:
-        path: encoded. query: encoded and sorted by name. host: as the Host header has it.
-        credentials: access key, secret key, session token.
-    Returns: the headers to send.
-    """
-    access_key, secret_key, token = credentials
-    stamp = now.strftime("%Y%m%dT%H%M%SZ")
-    headers = {"x-amz-content-sha256": _EMPTY, "x-amz-date": stamp}
-    if token:
-        headers["x-amz-security-token"] = token
-    names = "host;" + ";".join(headers)
-    listed = "".join(f"{name}:{value}\n" for name, value in headers.items())
-    request = f"GET\n{path}\n{query}\nhost:{host}\n{listed}\n{names}\n{_EMPTY}"
-    scope = f"{stamp[:8]}/{region}/s3/aws4_request"
-    text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
-    key = f"AWS4{secret_key}".encode()
-    for part in scope.split("/"):
-        key = hmac.digest(key, part.encode(), "sha256")
-    signature = hmac.digest(key, text.encode(), "sha256").hex()
-    headers["Authorization"] = f"AWS4-HMAC-SHA256 Credential={access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
-    return headers
 
 
 class Connection:

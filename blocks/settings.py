@@ -51,7 +51,18 @@ class Settings(BaseSettings):
     langfuse_public_key: str = Field(default="", description="Public key of a Langfuse project, for the smoke test")
     langfuse_secret_key: SecretStr | None = Field(default=None, description="Its secret key")
     redis_key_prefix: str = Field(default="bull", description="Langfuse's REDIS_KEY_PREFIX: what its queues begin with")
-    public_urls: Names = Field(default=[], description="Public https URLs whose answer and certificate are watched")
+    public_urls: Names = Field(
+        default=[], description="Public URLs whose answer and certificate are watched; `litellm=https://...` says whose it is"
+    )
+    postgres_volume_gb: float = Field(
+        default=0, ge=0, description="Size of the Postgres volume, GB, which a database cannot ask for; 0: not watched"
+    )
+    prefect_api_url: str = Field(default="", description="URL of Prefect's API, ends in /api; a worker's runs have it")
+    prefect_api_auth_string: SecretStr | None = Field(
+        default=None, description="user:password of a Prefect server that has one"
+    )
+    prefect_api_key: SecretStr | None = Field(default=None, description="API key, for Prefect Cloud")
+    work_pool: str = Field(default="ops", description="Work pool whose workers are watched")
 
     check_timeout: float = Field(default=5.0, gt=0, le=10, description="Seconds one health check may take")
     check_interval: int = Field(default=60, ge=10, description="Seconds between two sweeps, as `health/sweep` is scheduled")
@@ -162,6 +173,7 @@ class Settings(BaseSettings):
         "litellm_url",
         "langfuse_web_url",
         "langfuse_worker_url",
+        "prefect_api_url",
         "slack_api_url",
         "pagerduty_url",
         "gateway_url",
