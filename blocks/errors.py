@@ -3,7 +3,8 @@
     StackError                      the base: one line for a person, and whether a retry can help
     ├── SettingsError               a setting or parameter is missing or wrong              (permanent)
     ├── ServiceError                a service did not answer, or broke off                  (a retry can help)
-    │   └── AccessDenied            it answered that we may not                             (permanent)
+    │   ├── AccessDenied            it answered that we may not                             (permanent)
+    │   └── DeliveryFailed          an alert did not reach its channel                      (a retry can help)
     ├── VersionMismatch             client and server, or dump and target, do not fit       (permanent)
     ├── StoreError                  the object store did not do what was asked              (a retry can help)
     │   ├── ObjectMissing           the object is not there                                 (permanent)
@@ -29,6 +30,7 @@ __all__ = [
     "ApprovalMissing",
     "BackupFailed",
     "ConditionFailed",
+    "DeliveryFailed",
     "DrillFailed",
     "IntegrityError",
     "LeaseHeld",
@@ -73,6 +75,23 @@ class AccessDenied(ServiceError):
     """The service answered that we may not."""
 
     default_permanent = True
+
+
+class DeliveryFailed(ServiceError):
+    """An alert did not reach its channel, or may not have.
+
+    Args:
+        message, permanent: as of every error here; permanent where the channel refused it and will again.
+        retry_after: seconds that the channel asked us to wait, or None.
+        uncertain: the request may have arrived all the same: no answer came back.
+    """
+
+    def __init__(
+        self, message: str, *, permanent: bool | None = None, retry_after: float | None = None, uncertain: bool = False
+    ) -> None:
+        super().__init__(message, permanent=permanent)
+        self.retry_after = retry_after
+        self.uncertain = uncertain
 
 
 class VersionMismatch(StackError):
