@@ -1,0 +1,146 @@
+"""The judgement: from what was seen, and what is remembered, to verdicts and incidents. Values in, values out.
+
+- An incident opens when something was bad for `failure_threshold` sweeps in a row, or comes and goes too often.
+- Nothing is judged before the whole sweep is there. A service whose need is down is a casualty: it opens no incident, the
+  cause lists it, and it has the whole threshold to recover after its cause did. Only opening and reminding are held back,
+  never the end of an incident.
+- A service that is down has one incident, whatever else is bad about it meanwhile; an aspect that is only degraded has its own.
+- Unknown is neither good nor bad: it opens nothing, excuses nobody, and ends nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from flows.health.dependencies import in_order
+from flows.health.episodes import casualties_of, ending, go_on, sentence_of, speak
+from flows.health.incidents import Happening, Incident, key_of, severity_of
+from flows.health.observation import Observation, Status
+from flows.health.policy import Policy
+from flows.health.state import Episode, State, Track
+from flows.health.sweep import Sweep
+from flows.health.tracks import follow, is_ready, track_of
+from flows.health.verdicts import Verdict, conclude
+from flows.health.windows import Window
+
+__all__ = ["Judgement", "judge"]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a sweep concludes.
+
+    Attributes:
+        state: to remember; its `untold` and `unemitted` hold the happenings, too, until they are told and emitted.
+        verdicts: by service, those that others need first. happenings: of this sweep; ends first, then openings.
+    """
+
+    state: State
+    verdicts: Mapping[str, Verdict]
+    happenings: list[Happening]
+
+
+def judge(
+    previous: State,
+    observations: Sequence[Observation],
+    policy: Policy,
+    now: datetime,
+    maintenance: Sequence[Window] = (),
+) -> Judgement:
+    """Judge one sweep.
+
+    Args:
+        previous: what the sweep before this one left.
+        observations: everything that was seen, in any order.
+        now: when, in UTC; parts of a second are dropped.
+        maintenance: all windows; those that are not open do nothing.
+    """
+    now = now.replace(microsecond=0)
+    sweep = Sweep.of(observations, previous.episodes, maintenance, now)
+    tracks = follow(previous.tracks, sweep, policy)
+    ended: list[Happening] = []
+    said: list[Happening] = []
+    episodes: list[Episode] = []
+    fallen = set(sweep.held_down)
+    for before in previous.episodes:
+        service = before.incident.service
+        episode, raised = go_on(before, sweep, tracks, policy, may_fall=service not in fallen)
+        fallen |= {service} if episode.down else set()
+        said += raised
+        end = ending(episode, policy, now)
+        if end is not None:
+            ended.append(end)
+            continue
+        episode, spoken = speak(episode, sweep, policy)
+        said += [spoken] if spoken else []
+        episodes.append(episode)
+    opened = list(_opened(previous.stack, episodes, sweep, tracks, policy))
+    happenings = [*ended, *(Happening(kind="opened", incident=episode.incident, at=now) for episode in opened), *said]
+    verdicts = {
+        service: conclude(
+            service,
+            list(seen.values()),
+            previous.services.get(service),
+            now,
+            muted=service in sweep.muted,
+            because_of=in_order(sweep.suspected(service)),
+        )
+        for service, seen in sweep.seen.items()
+    }
+    state = previous.model_copy(
+        update={
+            "swept_at": now,
+            "services": {service: verdict.remembered() for service, verdict in verdicts.items()},
+            "tracks": tracks,
+            "episodes": (*episodes, *opened),
+            "closed": (*(end.incident for end in reversed(ended)), *previous.closed)[: policy.closed_kept],
+            "untold": (*previous.untold, *happenings),
+            "unemitted": (*previous.unemitted, *happenings),
+        }
+    )
+    return Judgement(state, verdicts, happenings)
+
+
+def _opened(
+    stack: str, still_open: Sequence[Episode], sweep: Sweep, tracks: Mapping[str, Track], policy: Policy
+) -> Iterator[Episode]:
+    """Open what is due: one incident for a service that is down, one for each aspect of another that is degraded."""
+    for service, seen in sweep.seen.items():
+        if service in sweep.muted or sweep.suspected(service):
+            continue
+        mine = [episode for episode in still_open if episode.incident.service == service]
+        if service in sweep.held_down or any(episode.down for episode in mine):
+            continue
+        aspects = {episode.incident.aspect for episode in mine}
+        down = [aspect for aspect, one in seen.items() if one.status is Status.DOWN]
+        if down:
+            ready = is_ready(track_of(tracks, service), policy) or any(
+                is_ready(track_of(tracks, service, aspect), policy) for aspect in down
+            )
+            if ready and not aspects.intersection(down):
+                aspect = min(down, key=lambda name: (track_of(tracks, service, name).since or sweep.now, name))
+                yield _open(stack, service, aspect, Status.DOWN, sweep, tracks)
+            continue
+        for aspect, one in seen.items():
+            if one.status is Status.DEGRADED and aspect not in aspects and is_ready(track_of(tracks, service, aspect), policy):
+                yield _open(stack, service, aspect, Status.DEGRADED, sweep, tracks)
+
+
+def _open(stack: str, service: str, aspect: str, status: Status, sweep: Sweep, tracks: Mapping[str, Track]) -> Episode:
+    own, whole = track_of(tracks, service, aspect), track_of(tracks, service)
+    is_down = status is Status.DOWN
+    incident = Incident(
+        key=key_of(stack, service, aspect, sweep.now),
+        stack=stack,
+        service=service,
+        aspect=aspect,
+        severity=severity_of(service, status),
+        sentence=sentence_of(sweep, service, aspect, down=is_down),
+        since=(whole.since if is_down else own.since) or sweep.now,
+        opened_at=sweep.now,
+        casualties=casualties_of(sweep, service) if is_down else (),
+        flapping=own.flapping or (is_down and whole.flapping),
+    )
+    return Episode(incident=incident, down=is_down, said_at=sweep.now)
