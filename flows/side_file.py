@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field, ValidationError
 
 from blocks.errors import ConditionFailed, ObjectMissing, StoreError
-from blocks.object_store import BackupStore
 from blocks.retry import retrying
+
+if TYPE_CHECKING:  # a sweep reads these files too, and the block takes a second of processor time to import
+    from blocks.object_store import BackupStore
 
 TRIES = 10
 """Writers that may come between reading and writing the file: a drill and a check at the same time are two."""

@@ -42,7 +42,7 @@ class Listing(Protocol):
 
 
 class Store(Protocol):
-    """What history needs of a store; `BackupStore` has it, and so has the light client of the checks."""
+    """What history and the list of backups need of a store; `BackupStore` has it, and so has the light client of the checks."""
 
     @property
     def root(self) -> str:
@@ -56,6 +56,9 @@ class Store(Protocol):
 
     def list(self, prefix: str) -> Iterator[Listing]:
         """Yield the objects below a prefix."""
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield the names directly below a prefix that have objects below them, without slash."""
 
     def remove(self, keys: Iterable[str]) -> int:
         """Delete objects."""

@@ -168,6 +168,7 @@ class Overtaken:
     def __init__(self, store: BackupStore, other: Pending) -> None:
         self._store, self._other = store, [other]
         self.root, self.list, self.remove, self.get_with_etag = store.root, store.list, store.remove, store.get_with_etag
+        self.folders = store.folders
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_etag: str | None = None) -> str:
         while self._other:
