@@ -243,8 +243,10 @@ def schema(database: str) -> list[str]:
 
 
 def create(client: ClickHouseClient, database: str) -> None:
-    """Make the database, its tables and views, and the row of the schema's version."""
+    """Make the database, its tables and views, and the row of the schema's version. What has them already stays as it is."""
     client.command(f"CREATE DATABASE IF NOT EXISTS {identifier(database)}")
+    if int(client.command(f"EXISTS TABLE {identifier(database)}.schema_migrations")):
+        return
     for statement in schema(database):
         client.command(statement)
     client.command(f"INSERT INTO {identifier(database)}.schema_migrations VALUES (37, 1, 1), (37, 0, 2)")

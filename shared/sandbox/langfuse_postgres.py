@@ -171,12 +171,14 @@ _ROWS = {
 
 
 def apply(url: str) -> None:
-    """Create types and tables in an empty database.
+    """Create types and tables in an empty database. One that has them already stays as it is.
 
     Args:
         url: of the database, as its owner or a superuser; its owner will own everything in it.
     """
     with psycopg.connect(url) as connection:
+        if connection.execute("SELECT to_regclass('_prisma_migrations')").fetchone() != (None,):
+            return
         become_owner(connection)
         connection.execute(_SCHEMA.encode())
         connection.execute(
