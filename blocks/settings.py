@@ -99,6 +99,10 @@ class Settings(BaseSettings):
     gateway_token: SecretStr | None = Field(default=None, description="Bearer token for the gateway's POST requests")
     gateway_public: bool = Field(default=False, description="The status page needs no token")
     gateway_url: str = Field(default="", description="Public URL of the gateway, for links in alerts")
+    port: int = Field(default=8080, ge=1, le=65535, description="Port of the gateway; Railway sets it")
+    worker_drain_seconds: float = Field(
+        default=60, gt=0, description="On SIGTERM flow runs have so long to clean up, before the worker and the gateway end"
+    )
 
     minio_endpoint: str = Field(default="", description="URL of the S3-compatible store; empty: AWS")
     minio_access_key: str = Field(default="", description="Access key of the store")

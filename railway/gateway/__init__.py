@@ -1,0 +1,1 @@
+"""The gateway: status page, health answer, metrics, and two buttons. It shows what sweeps wrote and asks no service itself."""

@@ -1,0 +1,90 @@
+"""`python -m railway.gateway`: serves the gateway on $PORT until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from blocks.errors import StackError
+from blocks.s3_light import LightStore
+from blocks.settings import Settings
+from flows.health.history_store import DayCache
+from flows.health.targets import Targets
+from railway.gateway.app import make_app
+from railway.gateway.source import FileSource, PrefectSource, Source
+from railway.gateway.starting import PrefectStarter
+from railway.gateway.state import Keeper
+
+STORE_TIMEOUT = 10.0
+"""Seconds that the store may take to answer."""
+KEEP_ALIVE = 65
+"""Seconds: longer than the proxy in front of us keeps a connection (facts: Railway's edge, 60 s), which then never meets a
+connection that we just closed."""
+CONNECTIONS = 500
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m railway.gateway", description=__doc__)
+    parser.add_argument("--host", help="address to listen on; default every one, IPv4 and IPv6")
+    parser.add_argument("--port", type=int, help="default $PORT, or 8080")
+    parser.add_argument("--state", type=Path, help="show this file instead of what sweeps keep in Prefect")
+    options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        settings = Settings.load()
+        source: Source = FileSource(options.state) if options.state else PrefectSource(settings.stack_name)
+        keeper = Keeper(settings.stack_name, source, _history(settings))
+        app = make_app(settings.stack_name, keeper, PrefectStarter(), settings.gateway_token, public=settings.gateway_public)
+        listening = listen(options.host, options.port or settings.port)
+    except (StackError, OSError) as error:
+        print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 - the container's log
+        return 1
+    keeper.start()
+    try:
+        serve(app, listening)
+    finally:
+        keeper.stop()
+    return 0
+
+
+def serve(app: object, listening: socket.socket) -> None:
+    """Serve an ASGI app on a socket until SIGTERM or SIGINT; requests that are under way are finished."""
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        lifespan="off",
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=10,
+        limit_concurrency=CONNECTIONS,
+    )
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def listen(host: str | None, port: int) -> socket.socket:
+    """Open the listening socket: on one address, or on every one. A server on `::` alone would be deaf to IPv4.
+
+    Raises:
+        OSError: the port is taken, or may not be had.
+    """
+    if host is None and socket.has_dualstack_ipv6():
+        return socket.create_server(("::", port), family=socket.AF_INET6, backlog=256, dualstack_ipv6=True)
+    return socket.create_server((host or "0.0.0.0", port), backlog=256)  # noqa: S104 - a container's only door
+
+
+def _history(settings: Settings) -> DayCache | None:
+    store = Targets.from_settings(settings).store
+    return DayCache(LightStore(store.place, store.root, timeout=STORE_TIMEOUT)) if store else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
