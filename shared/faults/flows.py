@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -93,7 +93,21 @@ class FlowProcess:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
-    def wait(self, timeout: float) -> int | None:
+    def kill_when(self, condition: Callable[[], bool], what: str) -> None:
+        """SIGKILL it, and it alone, at the moment a condition holds.
+
+        Args:
+            what: the condition in words.
+        Raises:
+            EngineError: it ended before.
+        """
+        wait_until(lambda: condition() or not self.running, timeout=120, what=what)
+        if not self.running:
+            raise EngineError(f"{self.name} ended before {what}:\n{self.output[-3000:]}")
+        self.kill()
+        self._ended.wait(30)
+
+    def wait(self, timeout: float = 300.0) -> int | None:
         """Wait for its end; returns the exit status (negative: the signal), None when it has not ended in time."""
         self._ended.wait(timeout)
         return self.status

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from shared.sandbox.stack import Sandbox
@@ -9,11 +11,12 @@ from tests.nights.night import Night
 
 
 @pytest.fixture(scope="session")
-def loaded(sandbox: Sandbox) -> Night:
+def loaded(sandbox: Sandbox) -> Iterator[Night]:
     """The sandbox with LiteLLM's and Langfuse's schemas and rows in it."""
     night = Night(sandbox)
-    night.load()
-    return night
+    with night.flows:
+        night.load()
+        yield night
 
 
 @pytest.fixture

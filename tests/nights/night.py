@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -35,23 +31,15 @@ from flows.prune.flow import PruneRequest, prune
 from flows.restore import clickhouse as on_clickhouse
 from flows.restore.flow import RestoreRequest, restore
 from flows.verify.flow import VerifyRequest, verify
-from shared.engines.process import wait_until
+from shared.faults.flows import FlowProcess, FlowProcesses
 from shared.sandbox import langfuse_bucket, langfuse_clickhouse, langfuse_postgres, litellm_schema
 from shared.sandbox.blocks import settings_from, stack_from
-from shared.sandbox.stack import ROOT, Sandbox
+from shared.sandbox.stack import Sandbox
 
 CLICKHOUSE_DATABASE = "langfuse"
 SPEND_LOGS = 60_000
 TRACES = 60_000
 EVENTS = 300
-
-_FLOWS = {
-    "backup": "from flows.backup.flow import BackupRequest as R, backup as f",
-    "drill": "from flows.drill.flow import DrillRequest as R, drill as f",
-    "restore": "from flows.restore.flow import RestoreRequest as R, restore as f",
-    "prune": "from flows.prune.flow import PruneRequest as R, prune as f",
-}
-
 
 _CALLS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "backup": lambda request: backup(BackupRequest(**request)),
@@ -60,59 +48,6 @@ _CALLS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "prune": lambda request: prune(PruneRequest(**request)),
     "verify": lambda request: verify(VerifyRequest(**request)),
 }
-
-
-class FlowProcess:
-    """A flow in a process of its own, as a worker starts it, that a test can kill.
-
-    Args:
-        name: backup, drill, restore or prune. request: its parameters. environment: of the sandbox. log: where its output goes.
-    """
-
-    def __init__(self, name: str, request: dict[str, Any], environment: dict[str, str], log: Path) -> None:
-        program = f"import json, sys\n{_FLOWS[name]}\nf(R(**json.loads(sys.argv[1])))"
-        self._log = log
-        with log.open("wb") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", program, json.dumps(request)],
-                env=environment,
-                cwd=ROOT,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    @property
-    def pid(self) -> int:
-        """Process id."""
-        return self._process.pid
-
-    @property
-    def running(self) -> bool:
-        """Whether it has not ended."""
-        return self._process.poll() is None
-
-    @property
-    def output(self) -> str:
-        """What it printed and logged."""
-        return self._log.read_text(errors="replace")
-
-    def kill_when(self, condition: Callable[[], bool], what: str) -> None:
-        """SIGKILL it, and it alone, at the moment a condition holds."""
-        wait_until(lambda: condition() or not self.running, timeout=120, what=what)
-        assert self.running, f"the flow ended before {what}:\n{self.output[-3000:]}"
-        os.kill(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
-    def wait(self, *, timeout: float = 300) -> int:
-        """Wait for its end; returns the exit status."""
-        return self._process.wait(timeout=timeout)
-
-    def end(self) -> None:
-        """Make sure nothing of it stays."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
 
 
 @dataclass
@@ -133,6 +68,7 @@ class Night:
         self.admin = self.stack.need_postgres_admin()
         self.clickhouse = self.stack.need_clickhouse()
         self.source = self.stack.sources[0]
+        self.flows = FlowProcesses(self.environment, sandbox.directory / "flow-logs")
         self.processes: list[FlowProcess] = []
         blocks = documents(settings_from(self.environment))
         self._saved = {f"{block.get_block_type_slug()}/{name}": block.model_dump() for name, block in blocks}
@@ -165,8 +101,7 @@ class Night:
 
     def start(self, name: str, request: dict[str, Any] | None = None) -> FlowProcess:
         """Start a flow in a process of its own."""
-        log = self.sandbox.directory / "tmp" / f"{name}-{len(self.processes)}.log"
-        process = FlowProcess(name, request or {}, self.environment, log)
+        process = self.flows.start(name, request or {}, environment=self.environment)
         self.processes.append(process)
         return process
 
