@@ -15,13 +15,25 @@ from rich.console import Console
 from blocks.clickhouse import ClickHouseServer
 from blocks.errors import SettingsError, StackError
 from blocks.keys import BackupKeys
+from blocks.langfuse import LangfuseWeb, LangfuseWorker
+from blocks.litellm import LiteLLMGateway
 from blocks.object_store import BackupStore, s3_bucket
 from blocks.postgres import PostgresServer
 from blocks.redis import RedisServer
 from blocks.settings import Settings
 from blocks.source_bucket import SourceBucket, source_name
 
-TYPES: tuple[type[Block], ...] = (BackupStore, BackupKeys, SourceBucket, PostgresServer, ClickHouseServer, RedisServer)
+TYPES: tuple[type[Block], ...] = (
+    BackupStore,
+    BackupKeys,
+    SourceBucket,
+    PostgresServer,
+    ClickHouseServer,
+    RedisServer,
+    LiteLLMGateway,
+    LangfuseWeb,
+    LangfuseWorker,
+)
 
 
 def documents(settings: Settings) -> Iterator[tuple[str, Block]]:
@@ -63,6 +75,13 @@ def documents(settings: Settings) -> Iterator[tuple[str, Block]]:
         )
     if settings.redis_url is not None:
         yield name, RedisServer(url=settings.redis_url)
+    if settings.litellm_url:
+        yield name, LiteLLMGateway(url=settings.litellm_url, master_key=settings.litellm_master_key)
+    if settings.langfuse_web_url:
+        public_key, secret_key = settings.langfuse_public_key, settings.langfuse_secret_key
+        yield name, LangfuseWeb(url=settings.langfuse_web_url, public_key=public_key, secret_key=secret_key)
+    if settings.langfuse_worker_url:
+        yield name, LangfuseWorker(url=settings.langfuse_worker_url)
 
 
 def sources(settings: Settings, store: BackupStore) -> Iterator[SourceBucket]:

@@ -115,7 +115,8 @@ class LightStore:
     """One stack's part of the backup store. Close it, or use it as a context manager.
 
     Args:
-        place: the bucket. root: key prefix of the stack, with a slash at its end. timeout: seconds for a connection or an answer.
+        place: the bucket. root: key prefix of the stack, with a slash at its end.
+        timeout: seconds for a connection or an answer.
     """
 
     def __init__(self, place: Place, root: str, *, timeout: float = 5.0) -> None:

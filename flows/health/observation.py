@@ -27,7 +27,7 @@ class Observation(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    service: str = Field(description="A name of railway/stack.py, or `backups`")
+    service: str = Field(description="A name of railway/stack.py, `backups`, or `public` for a URL of nobody's")
     aspect: str = Field(description="What was looked at, for example `readiness`")
     status: Status
     sentence: str = Field(

@@ -1,0 +1,138 @@
+"""The object store: does what is written come back, are the buckets there, can nobody else read them.
+
+The probe is one small object below the stack's prefix, under one key, so that nothing piles up when the store fails half-way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+
+from blocks.errors import SettingsError
+from blocks.s3_light import Place, error_code, parse_page
+from flows.health.findings import Findings
+from flows.health.observation import Status
+from flows.health.reach import Answer, Web, web
+from flows.health.targets import Store
+
+__all__ = ["MAIN", "check"]
+
+MAIN = "put-get-delete"
+
+_PROBE = b"probe of a health sweep, may be deleted: "
+_OURS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "AuthorizationHeaderMalformed"})
+_FULL = frozenset({"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded", "InsufficientStorage"})
+
+
+async def check(target: Store, found: Findings) -> None:
+    """Look at the store's bucket and at those that are backed up."""
+    with found.looking(MAIN, Status.DOWN):
+        async with web(target.place.base) as server:
+            if not await _probe(server, target, found):
+                return
+            await asyncio.gather(
+                _private(server, target.place, found),
+                *(
+                    _source(place, target.place, server, found)
+                    for place in target.sources
+                    if place.bucket != target.place.bucket
+                ),
+            )
+
+
+async def _probe(server: Web, target: Store, found: Findings) -> bool:
+    """Write, read back and delete an object; false where there is nothing more to look at."""
+    key, content = f"{target.root}health/probe", _PROBE + secrets.token_hex(16).encode()
+    begun = time.monotonic()
+    answers: list[Answer] = []
+    for method, body in (("PUT", content), ("GET", b""), ("DELETE", b"")):
+        answers.append(await server.ask(target.place.signed(method, key, body=body)))
+        if answers[-1].status >= 300:
+            return _refused(method, answers[-1], target.place, found)
+    latency = (time.monotonic() - begun) * 1000
+    read = answers[1].body
+    # Another sweep may have written in between; what it wrote is as long.
+    if read == content or (read.startswith(_PROBE) and len(read) == len(content)):
+        found.add(MAIN, Status.OK, "the object store gives back what is written to it", latency_ms=latency)
+    else:
+        todo = "stop writing to it, look at its disks and its log, then run verify/daily"
+        sentence = f"the object store gave back {len(read)} other bytes than the {len(content)} that were written; {todo}"
+        found.add(MAIN, Status.DOWN, sentence, latency_ms=latency)
+    return True
+
+
+def _refused(method: str, answer: Answer, place: Place, found: Findings) -> bool:
+    code = error_code(answer.body) or f"HTTP {answer.status}"
+    doing = {"PUT": "write", "GET": "read", "DELETE": "delete"}[method]
+    if code in _OURS:
+        raise SettingsError(
+            f"store: the access key is refused ({code}), so nobody looked; correct MINIO_ACCESS_KEY and its secret"
+        )
+    if code == "NoSuchBucket":
+        what = f"the bucket {place.bucket} for backups does not exist; create it, or restore it from the copy"
+        found.add("bucket", Status.DOWN, what)
+    elif answer.status == 507 or code in _FULL:
+        todo = "grow its volume, or prune backups"
+        found.add(
+            MAIN,
+            Status.DOWN,
+            f"the object store is full ({code}): events and backups are lost; {todo}",
+            latency_ms=answer.latency_ms,
+        )
+    elif answer.status == 403:
+        what = f"the access key may not {doing} below the backups' prefix ({code}), so backups or their pruning fail"
+        found.add(MAIN, Status.DEGRADED, f"{what}; correct its policy", latency_ms=answer.latency_ms)
+        return True
+    else:
+        what = f"the object store refuses to {doing} a small object ({code})"
+        found.add(MAIN, Status.DOWN, f"{what}; read its log, look at its disk", latency_ms=answer.latency_ms)
+    return False
+
+
+async def _source(place: Place, store: Place, server: Web, found: Findings) -> None:
+    """Look at a bucket that is backed up, on its own server where it has one."""
+    if place.base == store.base:
+        await _exists(server, place, found)
+        return
+    with found.looking(f"bucket-{place.bucket}", Status.DOWN):
+        async with web(place.base) as other:
+            await _exists(other, place, found)
+
+
+async def _exists(server: Web, place: Place, found: Findings) -> None:
+    aspect = f"bucket-{place.bucket}"
+    with found.looking(aspect, Status.DOWN):
+        answer = await server.ask(place.signed("GET", query=place.listing("", limit=1)))
+        code = error_code(answer.body) or f"HTTP {answer.status}"
+        if code == "NoSuchBucket":
+            todo = "create it, then restore-bucket/on-demand"
+            found.add(aspect, Status.DOWN, f"the bucket {place.bucket} does not exist: every event is refused; {todo}")
+            return
+        if answer.status >= 300:
+            todo = "correct SOURCE_ACCESS_KEY, its secret and its policy"
+            sentence = f"the bucket {place.bucket} cannot be listed ({code}), so nobody looked and backups of it fail; {todo}"
+            found.add(aspect, Status.UNKNOWN, sentence)
+            return
+        found.add(aspect, Status.OK, f"the bucket {place.bucket} is there")
+        some = [item.key for item in parse_page(answer.body).items]
+        await _private(server, place, found, key=some[0] if some else "")
+
+
+async def _private(server: Web, place: Place, found: Findings, key: str = "") -> None:
+    """Ask as a stranger for a listing, and for one object where there is one: both must be refused."""
+    aspect = f"private-{place.bucket}"
+    with found.looking(aspect, Status.DEGRADED):
+        urls = [place.url(query={"list-type": "2", "max-keys": "1"}), *([place.url(key)] if key else [])]
+        # a byte of it is enough
+        answers = [await server.get(url, headers={"Range": "bytes=0-0"}) for url in urls]
+        if any(200 <= answer.status < 300 for answer in answers):
+            todo = "take its anonymous policy away at once (mc anonymous set none), then see who read it"
+            sentence = f"the bucket {place.bucket} is public: anybody reads it without a key, expected to be refused; {todo}"
+            found.add(aspect, Status.DOWN, sentence)
+        elif all(answer.status in (401, 403, 404) for answer in answers):
+            found.add(aspect, Status.OK, f"the bucket {place.bucket} refuses strangers")
+        else:
+            worst = max(answer.status for answer in answers)
+            what = f"the object store answers {worst} to a stranger who asks for {place.bucket}, expected 403"
+            found.add(aspect, Status.DEGRADED, f"{what}; read its log")
