@@ -4,10 +4,12 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv lock demo sandbox test lint format types bench crash faults clean
+.PHONY: help venv litellm lock demo sandbox test lint format types bench crash faults clean
 
 python := .venv/bin/python
 uv := UV_CACHE_DIR=.venv/cache/uv .venv/bin/uv
+compile := $(uv) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --no-header
 sources := blocks flows railway shared
 
 help: ## Show this list
@@ -16,13 +18,16 @@ help: ## Show this list
 venv: ## Create or update .venv from requirements.lock
 	@shared/scripts/venv.sh
 
+litellm: venv ## Install the LiteLLM gateway of the sandbox into .venv/litellm
+	@shared/scripts/litellm.sh
+
 demo: venv ## Run a night on a stack of real engines: backup, drill, disaster, restore; writes demo-report.json
 	@$(python) -m shared.sandbox.demo
 
-sandbox: venv ## Start that stack with its Prefect UI and keep it up until Ctrl-C
+sandbox: venv litellm ## Start that stack with its Prefect UI and keep it up until Ctrl-C
 	@$(python) -m shared.sandbox
 
-test: venv ## Run all tests, two at a time; ARGS= goes to pytest instead: make test ARGS="tests/backup -x"
+test: venv litellm ## Run all tests, two at a time; ARGS= goes to pytest instead: make test ARGS="tests/backup -x"
 	@$(python) -m pytest $(or $(ARGS),-n 2 --dist loadgroup)
 
 lint: venv ## Check style
@@ -45,8 +50,8 @@ crash: venv ## Kill flows at every point, break the store, restart engines, dama
 faults: crash ## The same as crash
 
 lock: venv ## Resolve pyproject.toml anew into requirements.lock; what is locked stays unless it no longer fits
-	@$(uv) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-emit-find-links --no-header --group sandbox --group dev pyproject.toml -o requirements.lock $(ARGS)
+	@$(compile) --group sandbox --group dev pyproject.toml -o requirements.lock $(ARGS)
+	@$(compile) shared/sandbox/litellm.in -o shared/sandbox/litellm.lock $(ARGS)
 	@shared/scripts/venv.sh
 
 clean: ## Delete what was made here: environment, caches, sandbox, reports

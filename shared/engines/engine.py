@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 from shared.engines.process import ManagedProcess
@@ -41,8 +42,17 @@ class Engine:
         """What the server wrote."""
         return self._process.log
 
+    def pause(self) -> None:
+        """SIGSTOP it: connections are still accepted, by the kernel, and nobody answers."""
+        self._process.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT it; nothing happens if it is not paused."""
+        self._process.signal(signal.SIGCONT)
+
     def stop(self, *, grace: float | None = None) -> None:
         """Stop it, so that everything is on disk; killed after `grace` seconds."""
+        self.resume()
         self._process.stop(grace=self.grace if grace is None else grace)
 
     def kill(self) -> None:

@@ -136,6 +136,7 @@ class PostgresEngine(Engine):
         Args:
             mode: `smart` (waits for clients), `fast` (disconnects them, checkpoint) or `immediate` (recovery at next start).
         """
+        self.resume()
         self._process.stop(grace=self.grace if grace is None else grace, signal=_STOP_SIGNALS[mode])
         self._remove_shared_memory()
 

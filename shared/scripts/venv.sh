@@ -51,16 +51,7 @@ if ! works uv; then
     "$venv/bin/python" -m pip install --quiet --require-hashes --no-deps --only-binary :all: -r "$cache/uv.lock"
 fi
 
-# uv does not read pip's settings. Where only pip was told about a package index or a certificate, pass that on.
-setting() { "$venv/bin/python" -m pip config get "$1" 2>/dev/null || "$python" -m pip config get "$1" 2>/dev/null || true; }
-if [[ -z ${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-} ]]; then
-    index=${PIP_INDEX_URL:-$(setting global.index-url)}
-    [[ -z $index ]] || export UV_DEFAULT_INDEX="$index"
-fi
-if [[ -z ${SSL_CERT_FILE:-} ]]; then
-    certificates=${PIP_CERT:-$(setting global.cert)}
-    [[ -z $certificates ]] || export SSL_CERT_FILE="$certificates"
-fi
+source shared/scripts/indexes.sh
 
 echo "Installing what $lock lists into $venv"
 # Compiled once here: without .pyc files Prefect takes twice as long to import, in every process of the stack.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -79,19 +78,6 @@ class _Program(Engine):
     def behave(self, **behaviour: Any) -> None:
         """Misbehave from the next request on, as `Behaviour` says; without arguments: behave. It lasts over a restart."""
         self._behaviour.write(Behaviour(**behaviour))
-
-    def pause(self) -> None:
-        """SIGSTOP: connections are accepted by the kernel, and nobody answers."""
-        self._process.signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """SIGCONT."""
-        self._process.signal(signal.SIGCONT)
-
-    def stop(self, *, grace: float | None = None) -> None:
-        """Stop it as a deploy does: SIGTERM, `ready` says 500, it ends; killed after `grace` seconds."""
-        self.resume()
-        super().stop(grace=grace)
 
     def _answers(self, client: httpx.Client) -> bool:
         """Whether it serves, with whatever status: it may have been told to misbehave."""
