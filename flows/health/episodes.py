@@ -11,7 +11,7 @@ from flows.health.observation import Status
 from flows.health.policy import Policy
 from flows.health.state import Episode, Track
 from flows.health.sweep import Sweep
-from flows.health.tracks import is_ready, track_of
+from flows.health.tracks import WHOLE, is_ready, track_of
 
 __all__ = ["casualties_of", "ending", "go_on", "in_words", "sentence_of", "speak"]
 
@@ -39,7 +39,13 @@ def go_on(
     if down and calm >= policy.recovery_threshold:
         down = False  # those that need it have no excuse any more, even if it is still degraded
     said: list[Happening] = []
-    if not down and may_fall and status is Status.DOWN and is_ready(whole, policy) and not sweep.suspected(service):
+    if (
+        not down
+        and may_fall
+        and status is Status.DOWN
+        and is_ready(tracks, service, WHOLE, policy)
+        and not sweep.suspected(service)
+    ):
         down, calm = True, 0
         incident, said = _raised(incident, sweep.now)
     is_bad = status in _BADLY or (down and is_down)

@@ -21,11 +21,14 @@ from flows.health.observation import Observation, Status
 from flows.health.policy import Policy
 from flows.health.state import Episode, State, Track
 from flows.health.sweep import Sweep
-from flows.health.tracks import follow, is_ready, track_of
+from flows.health.tracks import WHOLE, follow, is_ready, track_of
 from flows.health.verdicts import Verdict, conclude
 from flows.health.windows import Window
 
-__all__ = ["Judgement", "judge"]
+__all__ = ["MOST_UNEMITTED", "Judgement", "judge"]
+
+MOST_UNEMITTED = 50
+"""Happenings that wait for a Prefect event, while those cannot be emitted; the alerts know no such limit."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Judgement:
     """What a sweep concludes.
 
     Attributes:
-        state: to remember; its `untold` and `unemitted` hold the happenings, too, until they are told and emitted.
+        state: to remember; its `unemitted` holds the happenings, too, until there is a Prefect event of each.
         verdicts: by service, those that others need first. happenings: of this sweep; ends first, then openings.
     """
 
@@ -96,8 +99,7 @@ def judge(
             "tracks": tracks,
             "episodes": (*episodes, *opened),
             "closed": (*(end.incident for end in reversed(ended)), *previous.closed)[: policy.closed_kept],
-            "untold": (*previous.untold, *happenings),
-            "unemitted": (*previous.unemitted, *happenings),
+            "unemitted": (*previous.unemitted, *happenings)[-MOST_UNEMITTED:],
         }
     )
     return Judgement(state, verdicts, happenings)
@@ -116,15 +118,13 @@ def _opened(
         aspects = {episode.incident.aspect for episode in mine}
         down = [aspect for aspect, one in seen.items() if one.status is Status.DOWN]
         if down:
-            ready = is_ready(track_of(tracks, service), policy) or any(
-                is_ready(track_of(tracks, service, aspect), policy) for aspect in down
-            )
+            ready = any(is_ready(tracks, service, aspect, policy) for aspect in (WHOLE, *down))
             if ready and not aspects.intersection(down):
                 aspect = min(down, key=lambda name: (track_of(tracks, service, name).since or sweep.now, name))
                 yield _open(stack, service, aspect, Status.DOWN, sweep, tracks)
             continue
         for aspect, one in seen.items():
-            if one.status is Status.DEGRADED and aspect not in aspects and is_ready(track_of(tracks, service, aspect), policy):
+            if one.status is Status.DEGRADED and aspect not in aspects and is_ready(tracks, service, aspect, policy):
                 yield _open(stack, service, aspect, Status.DEGRADED, sweep, tracks)
 
 

@@ -27,7 +27,7 @@ class Policy(BaseModel):
     cooldown: timedelta = Field(default=timedelta(minutes=15), description="Between two reminders, at first")
     escalate_after: timedelta = Field(default=timedelta(minutes=30), description="An incident open for so long is escalated")
     flap_window: int = Field(default=20, ge=5, description="Changes among so many results are counted")
-    flap_high: float = Field(default=0.3, gt=0, le=1, description="Flapping begins at this share of changes")
+    flap_high: float = Field(default=0.25, gt=0, le=1, description="Flapping begins at this share of changes")
     flap_low: float = Field(default=0.2, gt=0, le=1, description="and ends below this one")
     steady_reminders: int = Field(default=4, ge=0, description="So many reminders come each after one cooldown")
     slowest_reminder: int = Field(default=16, ge=1, description="Later pauses double, to at most so many cooldowns")

@@ -7,6 +7,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.health.incidents import Happening, Incident
+from flows.health.ledger import Outbox
 from flows.health.verdicts import Remembered
 
 __all__ = ["BAD", "GOOD", "VERSION", "Episode", "State", "Track"]
@@ -23,7 +24,7 @@ class Track(BaseModel):
 
     Attributes:
         results: oldest first. Sweeps in which nothing was known, or in which somebody else was to blame, are left out.
-        bad: bad sweeps in a row for which nobody else was to blame. since: the first of the bad sweeps in a row.
+        bad: bad sweeps in a row, less those for which others may be to blame. since: the first of the bad sweeps in a row.
         down: of a service: its aspects that were down when it was last looked at; it is up when all of them are not.
     """
 
@@ -62,8 +63,7 @@ class State(BaseModel):
     Attributes:
         services: verdicts, by service. tracks: by `<service>/<aspect>`, or `<service>/` for the service being down.
         episodes: open incidents, oldest first. closed: incidents that are over, latest first.
-        untold: happenings that are not in the outbox yet. unemitted: those of which there is no Prefect event yet.
-        outbox: what was said where, and what is still to be said.
+        unemitted: happenings of which there is no Prefect event yet. outbox: who was told what, and what is owed to whom.
         note: why it was begun anew, for the run's log; empty otherwise.
     """
 
@@ -75,8 +75,8 @@ class State(BaseModel):
     tracks: dict[str, Track] = Field(default_factory=dict)
     episodes: tuple[Episode, ...] = ()
     closed: tuple[Incident, ...] = ()
-    untold: tuple[Happening, ...] = ()
     unemitted: tuple[Happening, ...] = ()
+    outbox: Outbox = Outbox()
     note: str = Field(default="", exclude=True)
 
     @property

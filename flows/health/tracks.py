@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 
+from flows.health.dependencies import needs_of
 from flows.health.observation import Observation, Status
 from flows.health.policy import Policy
 from flows.health.state import BAD, GOOD, Track
@@ -16,6 +17,8 @@ WHOLE = ""
 """In place of an aspect: the service being down, by whichever aspect."""
 
 _NONE = Track()
+_ECHO = 3
+"""Results."""
 
 
 def track_of(tracks: Mapping[str, Track], service: str, aspect: str = WHOLE) -> Track:
@@ -23,9 +26,15 @@ def track_of(tracks: Mapping[str, Track], service: str, aspect: str = WHOLE) -> 
     return tracks.get(f"{service}/{aspect}", _NONE)
 
 
-def is_ready(track: Track, policy: Policy) -> bool:
-    """Say whether what was counted is an incident."""
-    return track.bad >= policy.failure_threshold or track.flapping
+def is_ready(tracks: Mapping[str, Track], service: str, aspect: str, policy: Policy) -> bool:
+    """Say whether what was counted is an incident.
+
+    One that comes and goes is not while something that it needs has just failed: then this one may be the echo of that.
+    """
+    track = track_of(tracks, service, aspect)
+    if track.bad >= policy.failure_threshold:
+        return True
+    return track.flapping and not any(BAD in track_of(tracks, need).results[-_ECHO:] for need in needs_of(service))
 
 
 def follow(tracks: Mapping[str, Track], sweep: Sweep, policy: Policy) -> dict[str, Track]:
@@ -33,36 +42,37 @@ def follow(tracks: Mapping[str, Track], sweep: Sweep, policy: Policy) -> dict[st
 
     Returns: the tracks, without those that have nothing to tell.
     """
+    known: dict[str, set[str]] = {}
+    for name in tracks:
+        service, _, aspect = name.partition("/")
+        known.setdefault(service, set()).add(aspect)
     after: dict[str, Track] = {}
     for service, seen in sweep.seen.items():
-        for aspect, result, down in _results(service, seen, tracks):
+        bad = {aspect for aspect, one in seen.items() if one.status in (Status.DEGRADED, Status.DOWN)}
+        aspects = bad | known.get(service, set())
+        if not aspects:
+            continue
+        for aspect in sorted(aspects | {WHOLE}):
             before = track_of(tracks, service, aspect)
-            if result is None and before is _NONE:
-                continue
+            result, down = _result(seen, aspect, before)
             track = _step(before, result, down, sweep.now, policy, *_excuse(sweep, service, aspect))
             if track.bad or track.flapping or track.since or BAD in track.results:
                 after[f"{service}/{aspect}"] = track
     return after
 
 
-def _results(
-    service: str, seen: Mapping[str, Observation], tracks: Mapping[str, Track]
-) -> Iterator[tuple[str, str | None, tuple[str, ...]]]:
-    """Each track's result in this sweep: good, bad, or None where nothing is known; and what is down."""
-    down = tuple(aspect for aspect, observation in seen.items() if observation.status is Status.DOWN)
-    remembered = track_of(tracks, service).down
-    if down:
-        yield WHOLE, BAD, down
-    elif all(one.status is Status.UNKNOWN for one in seen.values()) or any(
-        aspect in seen and seen[aspect].status is Status.UNKNOWN for aspect in remembered
-    ):
-        yield WHOLE, None, remembered
-    else:
-        yield WHOLE, GOOD, ()
-    known = {one.rpartition("/")[2] for one in tracks if one.startswith(f"{service}/")}
-    for aspect in {*known, *seen} - {WHOLE}:
+def _result(seen: Mapping[str, Observation], aspect: str, before: Track) -> tuple[str | None, tuple[str, ...]]:
+    """A track's result in this sweep: good, bad, or None where nothing is known; and what is down."""
+    if aspect != WHOLE:
         status = seen[aspect].status if aspect in seen else Status.UNKNOWN
-        yield aspect, {Status.OK: GOOD, Status.UNKNOWN: None}.get(status, BAD), ()
+        return {Status.OK: GOOD, Status.UNKNOWN: None}.get(status, BAD), ()
+    down = tuple(name for name, one in seen.items() if one.status is Status.DOWN)
+    if down:
+        return BAD, down
+    unknown = {name for name, one in seen.items() if one.status is Status.UNKNOWN}
+    if len(unknown) == len(seen) or unknown.intersection(before.down):
+        return None, before.down
+    return GOOD, ()
 
 
 def _excuse(sweep: Sweep, service: str, aspect: str) -> tuple[bool, bool]:
@@ -79,20 +89,25 @@ def _excuse(sweep: Sweep, service: str, aspect: str) -> tuple[bool, bool]:
 def _step(
     before: Track, result: str | None, down: tuple[str, ...], now: datetime, policy: Policy, maybe: bool, certain: bool
 ) -> Track:
-    """One more result. `certain` begins anew, so that a casualty has the whole threshold to recover after its cause did."""
+    """One more result.
+
+    A cause that is certain begins the count anew, so that a casualty has the whole threshold to recover after it. One that is
+    only suspected takes one from the count: enough for a casualty that was seen first, too little for a need that fails now and
+    then to hide for ever a service that fails on its own.
+    """
     if result == BAD:
         since = before.since or now
         if certain:
             return Track(since=since, down=down)
         if maybe:
-            return before.model_copy(update={"since": since, "down": down})
+            return before.model_copy(update={"bad": max(before.bad - 1, 0), "since": since, "down": down})
     elif certain:
         return Track(since=before.since if result is None else None, down=down)
     elif result is None:
         return before
     else:
         since = None
-    results = f"{before.results}{result}"[-policy.flap_window :]
+    results = f"{before.results or GOOD}{result}"[-policy.flap_window :]  # what nobody remembers was well
     share = policy.change_share(results)
     flapping = share >= policy.flap_high or (before.flapping and share >= policy.flap_low)
     return Track(results=results, bad=before.bad + 1 if result == BAD else 0, since=since, flapping=flapping, down=down)
