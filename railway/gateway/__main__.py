@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
-import socket
 import sys
 from pathlib import Path
-
-import uvicorn
 
 from blocks.errors import StackError
 from blocks.s3_light import LightStore
@@ -16,16 +13,13 @@ from blocks.settings import Settings
 from flows.health.history_store import DayCache
 from flows.health.targets import Targets
 from railway.gateway.app import make_app
+from railway.gateway.serving import listen, make_server
 from railway.gateway.source import FileSource, PrefectSource, Source
 from railway.gateway.starting import PrefectStarter
 from railway.gateway.state import Keeper
 
 STORE_TIMEOUT = 10.0
 """Seconds that the store may take to answer."""
-KEEP_ALIVE = 65
-"""Seconds: longer than the proxy in front of us keeps a connection (facts: Railway's edge, 60 s), which then never meets a
-connection that we just closed."""
-CONNECTIONS = 500
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -48,37 +42,10 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     keeper.start()
     try:
-        serve(app, listening)
+        make_server(app).run(sockets=[listening])
     finally:
         keeper.stop()
     return 0
-
-
-def serve(app: object, listening: socket.socket) -> None:
-    """Serve an ASGI app on a socket until SIGTERM or SIGINT; requests that are under way are finished."""
-    config = uvicorn.Config(
-        app,  # type: ignore[arg-type]
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        lifespan="off",
-        timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=10,
-        limit_concurrency=CONNECTIONS,
-    )
-    uvicorn.Server(config).run(sockets=[listening])
-
-
-def listen(host: str | None, port: int) -> socket.socket:
-    """Open the listening socket: on one address, or on every one. A server on `::` alone would be deaf to IPv4.
-
-    Raises:
-        OSError: the port is taken, or may not be had.
-    """
-    if host is None and socket.has_dualstack_ipv6():
-        return socket.create_server(("::", port), family=socket.AF_INET6, backlog=256, dualstack_ipv6=True)
-    return socket.create_server((host or "0.0.0.0", port), backlog=256)  # noqa: S104 - a container's only door
 
 
 def _history(settings: Settings) -> DayCache | None:

@@ -63,7 +63,7 @@ def ago(then: datetime, now: datetime) -> str:
     for unit, length in (("d", 1440), ("h", 60)):
         if minutes >= 2 * length:
             return f"{minutes // length} {unit} ago"
-    return f"{minutes} min ago" if minutes else "less than a minute ago"
+    return f"{minutes} min ago" if minutes else "just now"
 
 
 def when(moment: datetime) -> str:
