@@ -1,0 +1,213 @@
+"""Look at every service, judge, tell people and runbooks, publish: once a minute, one coroutine, no tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from prefect import flow
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.utilities.urls import url_for
+from pydantic import BaseModel, Field
+
+from blocks.alerts import Channel, Links, channels
+from blocks.errors import IntegrityError, ServiceError, SettingsError
+from blocks.s3_light import LightStore
+from blocks.settings import Settings
+from flows.health.events import emit
+from flows.health.heartbeat import ping_async
+from flows.health.judge import Judgement, judge
+from flows.health.maintenance import windows_async
+from flows.health.memory import load_text, save_text
+from flows.health.observe import observe
+from flows.health.outbox import Outbox, deliver, owe
+from flows.health.policy import Policy
+from flows.health.published import Outcome, publish
+from flows.health.state import State
+from flows.health.targets import Targets
+from flows.health.views import artifact, said, summary
+from flows.health.windows import Window
+from flows.report import flow_run_id, line, logger
+
+__all__ = ["SweepRequest", "health"]
+
+PUBLISHING_S = 30.0
+"""The page and its history may take so long: a store that hangs must not keep the next sweep from starting."""
+
+
+class SweepRequest(BaseModel):
+    """How to look."""
+
+    dry_run: bool = Field(
+        default=False, description="Only look, judge and say: nothing is remembered, nobody is told, nothing is published"
+    )
+
+
+@flow(name="health", validate_parameters=True, timeout_seconds=110)
+async def health(request: SweepRequest = SweepRequest()) -> dict[str, str]:
+    """Sweep once.
+
+    People are told before anything else is done with what was found, and what fails after that fails alone: the rest is still
+    done, and the run fails at its end.
+
+    Args:
+        request: how to look.
+    Returns: the verdict of each service, in a word.
+    Raises:
+        SettingsError: a setting is wrong; the run says which.
+        ServiceError: a step failed; says which, and why. What was found is remembered and told unless it says otherwise.
+    """
+    settings = Settings.load()
+    stack, run_id = settings.stack_name, flow_run_id()
+    steps = _Steps()
+    await ping_async(settings, "start", run_id=run_id)
+    try:
+        observations = await observe(Targets.from_settings(settings))
+        previous = await _remembered(stack, steps)
+        windows = await _windows(stack, steps)
+        judgement = judge(previous, observations, Policy.from_settings(settings), datetime.now(UTC), windows)
+        verdicts, happenings = judgement.verdicts, judgement.happenings
+        line(summary(verdicts, judgement.state.incidents))
+        for happening in happenings:
+            line(said(happening))
+        if not request.dry_run:
+            memory = _Memory(judgement.state, asyncio.get_running_loop())
+            told = _channels(settings, steps)
+            if told is not None:
+                memory.note(outbox=owe(memory.state.outbox, happenings, told))
+            await memory.save()  # before anybody is told: a sweep that dies here says nothing twice
+            if told is not None:
+                async with steps.each("alerts"):
+                    links = Links(run=_url(run_id), status=settings.gateway_url)
+                    now = judgement.state.swept_at or datetime.now(UTC)
+                    await asyncio.to_thread(deliver, memory.state.outbox, (), told, links, now, memory.save_outbox)
+            async with steps.each("events"):
+                if memory.state.unemitted:
+                    await emit(memory.state.unemitted, run_id)
+                    memory.note(unemitted=())
+                    await memory.save()
+            async with steps.each("status page"):
+                await asyncio.wait_for(_publish(settings, judgement, run_id), PUBLISHING_S)
+            async with steps.each("artifact"):
+                shown = artifact(verdicts, judgement.state)
+                await acreate_markdown_artifact(shown.markdown(), key=f"health-{stack}", description=shown.title)
+        steps.check()
+    except BaseException as error:
+        await ping_async(settings, "fail", run_id=run_id, said=type(error).__name__)
+        raise
+    await ping_async(settings, "success", run_id=run_id)
+    return {service: verdict.word.value for service, verdict in verdicts.items()}
+
+
+class _Steps:
+    """Steps that fail alone."""
+
+    def __init__(self) -> None:
+        self._failed: list[str] = []
+
+    def failed(self, what: str) -> None:
+        """One line about something that failed, for the log now and for the run's end."""
+        logger().error("%s", what)
+        self._failed.append(what)
+
+    @asynccontextmanager
+    async def each(self, name: str) -> AsyncIterator[None]:
+        """Let the body fail without keeping the next steps from being done."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - said now, and raised at the end
+            self.failed(f"{name}: {' '.join(str(error).split())[:300] or type(error).__name__}")
+
+    def check(self) -> None:
+        """Fail if something did.
+
+        Raises:
+            ServiceError: everything that failed, in one line.
+        """
+        if self._failed:
+            raise ServiceError(f"sweep: {'; '.join(self._failed)}")
+
+
+class _Memory:
+    """The state, saved whenever it changes; also from the thread that sends alerts."""
+
+    def __init__(self, state: State, loop: asyncio.AbstractEventLoop) -> None:
+        self.state = state
+        self._loop = loop
+
+    def note(self, **change: object) -> None:
+        """Change fields of the state."""
+        self.state = self.state.model_copy(update=change)
+
+    async def save(self) -> None:
+        """Write it down."""
+        await save_text(memory_name(self.state.stack), self.state.to_text())
+
+    def save_outbox(self, outbox: Outbox) -> None:
+        """Write down what was told; for another thread than the loop's."""
+        self.note(outbox=outbox)
+        asyncio.run_coroutine_threadsafe(self.save(), self._loop).result()
+
+
+def memory_name(stack: str) -> str:
+    """Under which name a stack's state is kept in Prefect's variables."""
+    return f"health_{stack}_state"
+
+
+async def _remembered(stack: str, steps: _Steps) -> State:
+    """What earlier sweeps remembered. Damage is no reason to be blind: it is begun anew, and the run says so."""
+    try:
+        state = State.from_text(await load_text(memory_name(stack)), stack)
+    except IntegrityError as error:
+        steps.failed(f"memory: {error}")
+        return State(stack=stack)
+    if state.note:
+        steps.failed(f"memory: {state.note}")
+    return state
+
+
+async def _windows(stack: str, steps: _Steps) -> list[Window]:
+    windows: list[Window] = []
+    async with steps.each("maintenance windows"):
+        windows, problems = await windows_async(stack)
+        for problem in problems:
+            steps.failed(problem)
+    return windows
+
+
+def _channels(settings: Settings, steps: _Steps) -> list[Channel] | None:
+    """The channels; None where a setting is wrong: then the outbox must not take them for removed ones."""
+    try:
+        return channels(settings)
+    except SettingsError as error:
+        steps.failed(f"alerts: {error}")
+        return None
+
+
+async def _publish(settings: Settings, judgement: Judgement, run_id: str) -> None:
+    state = judgement.state
+    outcome = Outcome(
+        stack=state.stack,
+        at=state.swept_at or datetime.now(UTC),
+        interval=settings.check_interval,
+        verdicts=list(judgement.verdicts.values()),
+        incidents=[*state.incidents, *state.closed],
+        happenings=judgement.happenings,
+        run_url=_url(run_id),
+    )
+    target = Targets.from_settings(settings).store
+    if target is None:
+        await publish(outcome, None)
+        return
+    with LightStore(target.place, target.root, timeout=settings.check_timeout) as store:
+        await publish(outcome, store)
+
+
+def _url(run_id: str) -> str:
+    return (url_for("flow-run", run_id) or "") if run_id else ""
+
+
+if __name__ == "__main__":
+    asyncio.run(health())
