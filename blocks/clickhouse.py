@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -151,28 +152,29 @@ class ClickHouseServer(Block):
             and (name != "default" or name in filled)
         )
 
-    def ensure_collection(self, store: BackupStore) -> None:
+    def ensure_collection(self, store: BackupStore, client: ClickHouseClient | None = None) -> None:
         """Make the named collection through which ClickHouse reaches the store, or bring it up to date.
 
         A collection that the server's configuration defines is left as it is.
 
         Args:
             store: whose address and keys the collection shall have.
+            client: connected, with the store's secret key among what it hides; default a new one.
         Raises:
             SettingsError: there is none, and this user may not make it; says what to do.
         """
         name = identifier(self.collection)
         values = ", ".join(f"{key} = {literal(value)}" for key, value in self._collection_values(store).items())
         unlogged = {"log_queries": 0}  # query_log masks the values; nothing at all is better still
-        with self.client(hidden=[store.secret_key.get_secret_value()]) as client:
+        with nullcontext(client) if client else self.client(hidden=[store.secret_key.get_secret_value()]) as connected:
             try:
-                client.command(f"CREATE NAMED COLLECTION IF NOT EXISTS {name} AS {values}", unlogged)
-                client.command(f"ALTER NAMED COLLECTION {name} SET {values}", unlogged)
+                connected.command(f"CREATE NAMED COLLECTION IF NOT EXISTS {name} AS {values}", unlogged)
+                connected.command(f"ALTER NAMED COLLECTION {name} SET {values}", unlogged)
             except StatementFailed as error:
                 if error.code != _COLLECTION_IS_IMMUTABLE:
                     raise
             except AccessDenied:
-                if not self._has_collection(client):
+                if not self._has_collection(connected):
                     raise SettingsError(self._how_to_make_collection(store)) from None
 
     def store_url(self, store: BackupStore) -> str:

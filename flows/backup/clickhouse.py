@@ -82,10 +82,10 @@ def backup_database(
     """
     begun, clock = datetime.now(UTC), Deadline.after(deadline)
     path = backup_path(database)
-    with server.client(timeout=deadline) as client:
+    with server.client(timeout=deadline, hidden=[store.secret_key.get_secret_value()]) as client:
         base, base_index = _usable_base(client, store, base, progress)
         known_index = load_index(store, known.prefix, known.component.index) if known else base_index
-        server.ensure_collection(store)
+        server.ensure_collection(store, client)
         end_operations_on(client, prefix + path, progress)
         store.remove_below(prefix + path)
         tables = inventory(client, database)
