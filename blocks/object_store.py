@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NoReturn
 
@@ -11,11 +13,14 @@ from pydantic import Field
 
 from blocks.errors import ConditionFailed, SettingsError, StoreError
 from blocks.object_bucket import Listed, ObjectBucket, Upload, s3_bucket
+from blocks.object_fetch import ObjectFetcher
 from blocks.object_reader import ObjectReader
 from blocks.s3_errors import translate
 
 __all__ = ["BackupStore", "ConditionFailed", "Listed", "ObjectReader", "Upload", "s3_bucket"]
 
+_SMALL = 64 << 20
+"""Bytes that no manifest and no record comes near."""
 _NO_OBJECT_LOCK = {"ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration", "NotImplemented", "InvalidRequest"}
 
 
@@ -47,6 +52,22 @@ class BackupStore(ObjectBucket):
     def root(self) -> str:
         """Key prefix of this stack, with a slash at its end."""
         return "/".join(part for part in (self.prefix.strip("/"), self.stack) if part) + "/"
+
+    @contextmanager
+    def small_objects(self) -> Iterator[Callable[[str], bytes]]:
+        """Give a function that reads small objects whole: thousands of them, from several threads, as often as it takes.
+
+        The function raises ObjectMissing, or StoreError.
+        """
+        with ObjectFetcher(self) as fetcher:
+
+            def get(key: str) -> bytes:
+                found = fetcher.get(key, limit=_SMALL)
+                if found.data is None:
+                    raise StoreError(f"{key}: {found.bytes} bytes, expected at most {_SMALL}; who wrote it?", permanent=True)
+                return found.data
+
+            yield get
 
     def check(self) -> None:
         """Write, read, compare and delete a probe, list unfinished uploads, and see that conditional writes are honoured.

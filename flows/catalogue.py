@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from blocks.retry import retrying
 from flows.backup.manifest import Manifest
 from flows.backup.stream import open_encrypted, verify_stored
 from flows.prune.retention import SetFacts
-from flows.side_file import DrillRecord, SideFile, read_side_file
+from flows.side_file import DrillRecord, SideFile, parse_side_file, side_file_key
 
 DEFINITIONS = "definitions.json.zst.age"
 """Key, below the set, of its databases' tables, sequences and catalogues."""
@@ -156,8 +156,8 @@ def read(store: BackupStore, keys: BackupKeys) -> Catalogue:
         store: where. keys: whose verify key the signatures must fit.
     """
     ids = sorted(retrying(lambda: list(store.folders(f"{store.root}sets/"))), reverse=True)
-    with ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="catalogue") as pool:
-        found = list(pool.map(lambda set_id: _entry(store, keys, set_id), ids))
+    with store.small_objects() as get, ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="catalogue") as pool:
+        found = list(pool.map(lambda set_id: _entry(store, keys, set_id, get), ids))
     entries = _judge_bases([e for e in found if e is not None])
     entries.sort(key=lambda e: (e.created_at, e.id), reverse=True)
     without = [i for i, e in zip(ids, found, strict=True) if e is None]
@@ -190,7 +190,10 @@ def load_manifest(store: BackupStore, keys: BackupKeys, set_id: str) -> Manifest
         ObjectMissing: there is no such set.
         IntegrityError: it is not a manifest, or its signature does not hold.
     """
-    data = retrying(lambda: store.get(manifest_key(store, set_id)))
+    return _manifest(store, keys, set_id, retrying(lambda: store.get(manifest_key(store, set_id))))
+
+
+def _manifest(store: BackupStore, keys: BackupKeys, set_id: str, data: bytes) -> Manifest:
     if not data:  # what SeaweedFS makes of a request that was cut off before its body
         raise ObjectMissing(f"set {set_id}: its manifest is empty: the run died while it wrote it; use another set")
     try:
@@ -227,14 +230,18 @@ def with_definitions(store: BackupStore, keys: BackupKeys, manifest: Manifest) -
         raise IntegrityError(f"set {manifest.id}: {DEFINITIONS} does not hold what this version expects") from None
 
 
-def _entry(store: BackupStore, keys: BackupKeys, set_id: str) -> Entry | None:
+def _entry(store: BackupStore, keys: BackupKeys, set_id: str, get: Callable[[str], bytes]) -> Entry | None:
     try:
-        manifest = load_manifest(store, keys, set_id)
+        manifest = _manifest(store, keys, set_id, get(manifest_key(store, set_id)))
     except ObjectMissing:
         return None
     except IntegrityError as error:
         return Entry(id=set_id, manifest=None, fault=str(error))
-    return Entry(id=set_id, manifest=manifest, checks=read_side_file(store, set_id))
+    try:
+        checks = parse_side_file(get(side_file_key(store, set_id)))
+    except ObjectMissing:
+        checks = SideFile()
+    return Entry(id=set_id, manifest=manifest, checks=checks)
 
 
 def time_of(set_id: str) -> datetime:

@@ -69,11 +69,6 @@ def side_file_key(store: BackupStore, set_id: str) -> str:
     return f"{store.root}sets/{set_id}/checks.json"
 
 
-def read_side_file(store: BackupStore, set_id: str) -> SideFile:
-    """Read what is known about a set; nothing where there is no file, or a damaged one: the next check writes it anew."""
-    return _read(store, set_id)[0]
-
-
 def record(store: BackupStore, set_id: str, **findings: Check | DrillRecord) -> SideFile:
     """Write findings down beside a set, by the names of the side file's fields; the others stay as they are."""
     return update_side_file(store, set_id, lambda known: known.model_copy(update=findings))
@@ -107,7 +102,12 @@ def _read(store: BackupStore, set_id: str) -> tuple[SideFile, str | None]:
         data, etag = retrying(lambda: store.get_with_etag(side_file_key(store, set_id)))
     except ObjectMissing:
         return SideFile(), None
+    return parse_side_file(data), etag
+
+
+def parse_side_file(data: bytes) -> SideFile:
+    """Read what is known about a set from the bytes of its side file; nothing where they are damaged."""
     try:
-        return SideFile.model_validate_json(data), etag
+        return SideFile.model_validate_json(data)
     except ValidationError:
-        return SideFile(), etag
+        return SideFile()

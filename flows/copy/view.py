@@ -7,7 +7,7 @@ way, and ClickHouse's files are landed when somebody asks for their list, so tha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal, cast
@@ -18,6 +18,7 @@ from blocks.errors import SettingsError
 from blocks.keys import BackupKeys
 from blocks.object_reader import ObjectReader
 from blocks.object_store import BackupStore, Listed
+from blocks.retry import retrying
 from flows.copy.landing import Landing, component_of, landing_store
 from flows.copy.records import SEALED
 from flows.copy.sealing import Unsealed
@@ -46,6 +47,11 @@ class CopyView(BackupStore):
             return self._landing.store.get_with_etag(key)
         data, etag = self._copy.get_with_etag(self._there(key))
         return (data if key.endswith(SEALED) else self._keys.decrypt_bytes(data)), etag
+
+    @contextmanager
+    def small_objects(self) -> Iterator[Callable[[str], bytes]]:
+        """Give a function that reads small objects whole."""
+        yield lambda key: retrying(lambda: self.get(key))
 
     def open(self, key: str) -> ObjectReader:
         """Open an object for reading from start to end."""

@@ -16,8 +16,11 @@ from flows import catalogue
 from flows.backup.manifest import Manifest
 from flows.catalogue import age, load_manifest, manifest_key, set_prefix, size, time_of
 from flows.side_file import Check, DrillRecord, SideFile, record, side_file_key, update_side_file
+from shared.engines.object_store import S3Engine
+from shared.faults.proxy import S3Proxy
+from shared.faults.traffic import Match, Rule, Traffic
 from tests.manifests import NIGHT, clickhouse, commit, manifest, postgres, signed
-from tests.stores import ONE_TRY, seen_through
+from tests.stores import seen_through
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -162,19 +165,20 @@ def test_a_manifest_of_a_run_that_died_while_writing_it_is_none(store: BackupSto
     assert catalogue.read(store, keys).halves == ["20261123T030000Z-abcdef"]
 
 
-def test_a_store_that_does_not_answer_is_not_an_empty_catalogue(store: BackupStore, keys: BackupKeys) -> None:
+def test_a_store_that_refuses_or_breaks_off_is_not_an_empty_catalogue(
+    store: BackupStore, keys: BackupKeys, s3_engine: S3Engine
+) -> None:
     """Or prune would think that there is nothing, and a backup that there is no base."""
-    made = commit(store, keys)
-    broken = seen_through(store, config=ONE_TRY)
-
-    broken.client.meta.events.register("before-send.s3.GetObject", lambda request, **_: _spoil(request))
-    with pytest.raises(StoreError):
-        catalogue.read(broken, keys)
-    assert [entry.id for entry in catalogue.read(store, keys).entries] == [made.id]
-
-
-def _spoil(request: object) -> None:
-    request.headers["Authorization"] = "nonsense"  # type: ignore[attr-defined]  # botocore's request
+    made, traffic = commit(store, keys), Traffic()
+    with S3Proxy(s3_engine.port, traffic) as proxy:
+        broken = seen_through(store, url=proxy.url)
+        traffic.begin(Rule("403", Match("GET", r"/manifest\.json$", 1, 0)))
+        with pytest.raises(StoreError):
+            catalogue.read(broken, keys)
+        traffic.begin(Rule("truncate", Match("GET", r"/manifest\.json$", 1, 1)))
+        assert [entry.id for entry in catalogue.read(broken, keys).entries] == [made.id]
+        assert traffic.hits
+        traffic.end()
 
 
 # --- choosing ------------------------------------------------------------------------------------------------------------
