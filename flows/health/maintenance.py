@@ -21,7 +21,7 @@ from prefect.exceptions import ObjectAlreadyExists
 from blocks.errors import ServiceError, SettingsError, StackError
 from flows.health.dependencies import ORDER, in_order, needs_of
 from flows.health.windows import Window, parse
-from flows.report import line
+from flows.report import flow_run_id, line
 
 __all__ = ["add", "end", "maintenance", "swapping", "variable_name", "windows", "windows_async"]
 
@@ -123,13 +123,15 @@ def maintenance(stack: str, services: Iterable[str], reason: str, minutes: float
 def swapping(stack: str, parts: Iterable[str], what: str) -> Iterator[None]:
     """Keep a window open while live data is swapped: for the services that hold it, and for all that need those.
 
+    Outside a flow run there is no window.
+
     Args:
         parts: postgres, clickhouse, bucket. what: for people, for example `restore 20261123T030000Z-abcdef`.
     """
     holders = {"bucket": "minio"}
     touched = {holders.get(part, part) for part in parts}
     services = in_order(name for name in ORDER if name in touched or needs_of(name) & touched)
-    if not services:
+    if not services or not flow_run_id():
         yield
         return
     with maintenance(stack, services, what, _SWAP_MINUTES, who="restore"):

@@ -31,7 +31,7 @@ __all__ = ["PIECE", "SECONDS", "load_text", "packed", "save_text", "unpacked"]
 PIECE = 4800
 """Characters of a text in one variable: with the head's own words it stays below Prefect's 5,000."""
 
-SECONDS = 15.0
+SECONDS = 30.0
 """A load or a save may take so long, repeated requests included."""
 
 _MOST_PIECES = 40

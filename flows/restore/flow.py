@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from flows import catalogue
 from flows.approval import approve
 from flows.copy.view import Source, reading_from
+from flows.health.maintenance import swapping
 from flows.report import Progress, line
 from flows.restore import undo as undoing
 from flows.restore.checks import refuse_changed, refuse_unfit
@@ -83,7 +84,8 @@ def restore(request: RestoreRequest = RestoreRequest()) -> RestoreJournal | None
                     stage(source, manifest, step)  # side by side, then compared with the manifest; the live one keeps serving
                     progress.step()
                 lease.check()
-                swap_all(stack, source.store, manifest, journal)
+                with swapping(stack.name, journal.parts, f"restore {journal.id}"):  # the watch alerts nobody meanwhile
+                    swap_all(stack, source.store, manifest, journal)
             empty_redis_after(stack, journal)
     line(f"restored {manifest.id}; undo with action: undo, restore_id: {journal.id}")
     show_restore(stack, journal)

@@ -71,6 +71,11 @@ class RestoreJournal(Journal):
     steps: list[Step]
     buckets: list[str] = Field(default_factory=list)
 
+    @property
+    def parts(self) -> frozenset[str]:
+        """What it swaps: postgres, clickhouse, bucket."""
+        return frozenset(step.kind for step in self.steps) | ({"bucket"} if self.buckets else frozenset())
+
 
 def save(store: BackupStore, journal: RestoreJournal) -> None:
     """Write the journal; from then on a successor knows about what it says."""

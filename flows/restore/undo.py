@@ -8,6 +8,7 @@ from blocks.errors import RestoreRefused
 from flows import catalogue
 from flows.approval import approve
 from flows.copy.catalogue import holding
+from flows.health.maintenance import swapping
 from flows.report import line
 from flows.restore import clickhouse as on_clickhouse
 from flows.restore import objects, postgres_swap
@@ -40,7 +41,8 @@ def run(stack: Stack, action: Action, restore_id: str, *, dry_run: bool, confirm
     approve(stack.name, confirm, text)
     with stack.exclusive("restore"):
         if action == "undo":
-            undo(stack, journal)
+            with swapping(stack.name, journal.parts, f"undo of restore {journal.id}"):
+                undo(stack, journal)
         else:
             forget(stack, journal)
     show_restore(stack, journal)
@@ -115,7 +117,8 @@ def _finish(stack: Stack, *, dry_run: bool) -> RestoreJournal | None:
         waiting = [journal.id for journal in load_all(stack.store) if journal.phase in OPEN]
         line(f"unfinished restores: {', '.join(waiting) or 'none'}")
         return None
-    with stack.exclusive("restore"):
+    parts = {part for journal in load_all(stack.store) if journal.phase in OPEN for part in journal.parts}
+    with stack.exclusive("restore"), swapping(stack.name, parts, "finishing a restore that died"):
         settled = settle(stack)
     if not settled:
         line("no restore was left unfinished")

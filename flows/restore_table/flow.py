@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from flows import catalogue
 from flows.approval import approve
 from flows.copy.view import Source, reading_from
+from flows.health.maintenance import swapping
 from flows.report import line
 from flows.restore.checks import refuse_other_keys
 from flows.restore_table import undo as undoing
@@ -81,7 +82,8 @@ def restore_table(request: TableRequest = TableRequest()) -> TableJournal | None
                 journal.members = stage(source, manifest, plan, journal).members  # beside the live one, then compared
                 lease.check()
                 if request.into == "swap":
-                    swap(stack, journal)
+                    with swapping(stack.name, [journal.kind], f"restore of table {journal.table}"):
+                        swap(stack, journal)
                 else:
                     statements = leave_beside(stack, journal)
     line(f"restored {journal.name} of {manifest.id}; {'undo' if request.into == 'swap' else 'forget'} with {journal.id}")

@@ -11,6 +11,7 @@ from psycopg.rows import TupleRow
 from blocks.errors import RestoreRefused
 from blocks.postgres import explained
 from flows.approval import approve
+from flows.health.maintenance import swapping
 from flows.report import line
 from flows.restore import clickhouse as on_clickhouse
 from flows.restore import postgres as on_postgres
@@ -49,7 +50,8 @@ def run(stack: Stack, action: Action, restore_id: str, *, dry_run: bool, confirm
         settle(stack)  # it may be this very one that died
         journal = find(stack, journal.id)
         if action == "undo":
-            undo(stack, journal)
+            with swapping(stack.name, [journal.kind], f"undo of the restore of table {journal.table}"):
+                undo(stack, journal)
         else:
             forget(stack, journal)
     show_restore(stack, journal)
@@ -209,7 +211,8 @@ def _finish(stack: Stack, *, dry_run: bool) -> TableJournal | None:
         waiting = [journal.id for journal in load_all(stack.store) if journal.phase in OPEN]
         line(f"unfinished restores of tables: {', '.join(waiting) or 'none'}")
         return None
-    with stack.exclusive("restore"):
+    kinds = {journal.kind for journal in load_all(stack.store) if journal.phase in OPEN}
+    with stack.exclusive("restore"), swapping(stack.name, kinds, "finishing a restore of a table that died"):
         settled = settle(stack)
     if not settled:
         line("no restore of a table was left unfinished")
