@@ -52,9 +52,12 @@ def read_rows(store: Store, known: Sequence[BackupRow] = ()) -> list[BackupRow]:
     before = {row.id: row for row in known}
     rows: list[BackupRow] = []
     for set_id in sorted(store.folders(f"{store.root}sets/"), reverse=True):
-        row = before.get(set_id) or _from_manifest(store, set_id)
+        checks = _checks(store, set_id)
+        # No side file: none yet, or the set went, which some stores (SeaweedFS) still list as a folder for a while.
+        row = before.get(set_id) if checks else None
+        row = row or _from_manifest(store, set_id)
         if row is not None:
-            rows.append(_with_checks(store, row))
+            rows.append(_with_checks(row, checks or SideFile()))
         if len(rows) == SHOWN:
             break
     return rows
@@ -79,11 +82,14 @@ def _from_manifest(store: Store, set_id: str) -> BackupRow | None:
     )
 
 
-def _with_checks(store: Store, row: BackupRow) -> BackupRow:
+def _checks(store: Store, set_id: str) -> SideFile | None:
     try:
-        checks = SideFile.model_validate_json(store.get_with_etag(f"{store.root}sets/{row.id}/checks.json")[0])
+        return SideFile.model_validate_json(store.get_with_etag(f"{store.root}sets/{set_id}/checks.json")[0])
     except (ObjectMissing, ValidationError):
-        return row  # none yet, or damaged: the next check writes it anew
+        return None  # none, or damaged: the next check writes it anew
+
+
+def _with_checks(row: BackupRow, checks: SideFile) -> BackupRow:
     drill = checks.drill
     return row.model_copy(
         update={

@@ -23,8 +23,8 @@ FLUSH_SECONDS = 300
 """A day's object is written so often when nothing changes."""
 MAX_ROWS = 60
 """Rows kept one by one while nothing can be written; more are put together by quarters of an hour."""
-MAX_THINNED = 2000
-"""Rows kept at all: three weeks of quarters. The oldest go first, and it is said."""
+MAX_THINNED = 1000
+"""Rows kept at all: ten days of quarters. The oldest go first, and it is said."""
 
 _TRIES = 5
 

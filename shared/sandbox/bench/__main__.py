@@ -7,12 +7,13 @@ import sys
 
 from shared.sandbox.bench.clickhouse import ClickHouseRows
 from shared.sandbox.bench.copies import copy_row
+from shared.sandbox.bench.gateway import gateway_load
 from shared.sandbox.bench.measure import Measurements
 from shared.sandbox.bench.postgres import PostgresRows
 from shared.sandbox.bench.vault import VaultRows
 from shared.sandbox.stack import ROOT, Sandbox
 
-PARTS = ("postgres", "memory", "clickhouse", "buckets", "catalogue", "copies")
+PARTS = ("postgres", "memory", "clickhouse", "buckets", "catalogue", "copies", "gateway")
 
 
 def main() -> int:
@@ -44,6 +45,8 @@ def main() -> int:
             vault.buckets()
         if "catalogue" in options.only:
             vault.catalogue()
+        if "gateway" in options.only:
+            gateway_load(bench)
         return bench.finish()
 
 
