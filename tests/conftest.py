@@ -49,15 +49,17 @@ def pytest_unconfigure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run two at a time, those that need the whole stack stay with one process, and begin first: they take longest.
 
-    The others are handed out by the file, because a file's tests share engines.
+    So do those that need the applications. The others are handed out by the file, because a file's tests share engines.
     """
-    items.sort(key=lambda item: not _needs_stack(item))
+    items.sort(key=lambda item: ["stack", "applications", ""].index(_shared(item)))
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("stack" if _needs_stack(item) else item.nodeid.split("::")[0]))
+        item.add_marker(pytest.mark.xdist_group(_shared(item) or item.nodeid.split("::")[0]))
 
 
-def _needs_stack(item: pytest.Item) -> bool:
-    return "sandbox" in getattr(item, "fixturenames", ())
+def _shared(item: pytest.Item) -> str:
+    """What a test shares with tests of other files, as the name of its group."""
+    fixtures = getattr(item, "fixturenames", ())
+    return "stack" if "sandbox" in fixtures else "applications" if "applications" in fixtures else ""
 
 
 @pytest.fixture(scope="session")
@@ -148,4 +150,11 @@ def redis_engine(state_directory: Path) -> Iterator[RedisEngine]:
 def sandbox(state_directory: Path) -> Iterator[Sandbox]:
     """The whole stack with the real Prefect server and worker, schedules off; its data is the tests' business."""
     with Sandbox(state_directory / "stack") as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def applications(state_directory: Path) -> Iterator[Sandbox]:
+    """The engines with LiteLLM, Langfuse 3 and the alert sinks, without Prefect. A test that breaks something mends it."""
+    with Sandbox(state_directory / "applications", prefect=False, applications=True) as stack:
         yield stack

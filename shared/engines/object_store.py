@@ -56,6 +56,11 @@ class Identity:
     secret_key: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     actions: Sequence[str] = ()
 
+    @classmethod
+    def owner(cls, bucket: str, secret_key: str) -> Identity:
+        """A key pair that may do everything in one bucket, and is called as the bucket."""
+        return cls(bucket, bucket, secret_key, [f"{action}:{bucket}" for action in _ADMIN_ACTIONS])
+
 
 class S3Engine(Engine):
     """One server in a directory, which keeps its objects over stop, kill and start.

@@ -26,6 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m shared.sandbox", description=__doc__)
     parser.add_argument("--directory", type=Path, default=STATE / "stack", help="folder for everything it makes")
     parser.add_argument("--keep", action="store_true", help="keep the data of last time instead of beginning afresh")
+    parser.add_argument("--no-applications", action="store_true", help="leave out LiteLLM, Langfuse and the alert sinks")
+    parser.add_argument("--langfuse", default="3.225.4", metavar="VERSION", help="3.225.4 or 4.16.0; default %(default)s")
     parser.add_argument("--schedules", action="store_true", help="let the schedules start flows, as in production")
     options = parser.parse_args(arguments)
     out, err = Console(), Console(stderr=True)
@@ -33,6 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     with _interrupts_are_ours():
         sandbox = Sandbox(
             options.directory,
+            applications=not options.no_applications,
+            langfuse_version=options.langfuse,
             fresh=not options.keep,
             schedules=options.schedules,
             report=lambda name, seconds: out.print(f"  {name} ready after {seconds:.1f} s", highlight=False),
@@ -67,6 +71,11 @@ def _describe(sandbox: Sandbox, out: Console) -> None:
     table.add_row("ClickHouse", sandbox.clickhouse.url)
     table.add_row("S3", f"{sandbox.store.endpoint_url}, bucket {sandbox.bucket}")
     table.add_row("Redis", f"{sandbox.redis.host}:{sandbox.redis.port}")
+    if (applications := sandbox.applications) is not None:
+        table.add_row("LiteLLM", f"{applications.litellm.url}, models {', '.join(applications.litellm.model_names)}")
+        table.add_row(f"Langfuse {applications.langfuse_web.version} (stand-in)", f"{applications.langfuse_web.url}, API only")
+        table.add_row("Langfuse worker (stand-in)", applications.langfuse_worker.url)
+        table.add_row("Slack, Discord, PagerDuty, ... (stand-ins)", applications.sinks.url)
     out.print(table)
     home = os.path.relpath(sandbox.directory)
     out.print(

@@ -11,9 +11,11 @@ import os
 import shutil
 from pathlib import Path
 
+from shared.engines.object_store import S3Engine
+from shared.engines.postgres import PostgresEngine
 from shared.engines.process import EngineError, ManagedProcess
 
-__all__ = ["DirectoryLock", "end_processes", "wipe"]
+__all__ = ["DirectoryLock", "end_processes", "free_what_the_kernel_holds", "wipe"]
 
 
 class DirectoryLock:
@@ -55,6 +57,15 @@ def end_processes(directory: Path) -> None:
         log = pid_file.with_suffix(".log")
         if log.exists():  # Postgres' own postmaster.pid, among others, has none
             ManagedProcess("an engine left over", [], log=log).end_left_over()
+
+
+def free_what_the_kernel_holds(directory: Path) -> None:
+    """Remove shared memory and sockets outside a sandbox's directory, which only the engines can find."""
+    if (directory / "postgres").exists():
+        PostgresEngine(directory / "postgres").kill()
+    for name in ("s3", "s3-copies"):
+        if (directory / name).exists():
+            S3Engine(directory / name).kill()
 
 
 def wipe(directory: Path) -> None:

@@ -7,6 +7,8 @@ and everything else as the image does (facts: apps.md 1.2).
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +26,7 @@ __all__ = ["CONFIGURATION", "MOCK_MODELS", "LiteLLMGateway", "install_litellm"]
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _PYTHON = _REPOSITORY / ".venv/litellm/bin/python"
+_INSTALL_S = 900.0
 _INSTALL = _REPOSITORY / "shared/scripts/litellm.sh"
 
 CONFIGURATION = _REPOSITORY / "shared/litellm/config.yaml"
@@ -62,10 +65,16 @@ def install_litellm(log: Path) -> None:
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
-        done = subprocess.run(
-            [str(_INSTALL)], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, timeout=600, check=False
+        process = subprocess.Popen(
+            [str(_INSTALL)], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
-    if done.returncode != 0:
+    try:
+        status = process.wait(_INSTALL_S)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)  # uv, too
+        process.wait()
+        raise
+    if status != 0:
         raise EngineError(
             f"litellm could not be installed; run {_INSTALL.relative_to(_REPOSITORY)}:\n{log.read_text()[-2000:]}"
         )
@@ -101,7 +110,7 @@ class LiteLLMGateway(Engine):
         self.master_key = master_key
         self.models = models
         self.changes = {section: dict(values) for section, values in (changes or {}).items()}
-        self._langfuse = dict(langfuse or {})
+        self._langfuse = dict(langfuse or {})  # with a secret, so in the environment and not in the file
         self._configuration = self.directory / "config.yaml"
         self._process = ManagedProcess(
             "litellm",
@@ -131,6 +140,11 @@ class LiteLLMGateway(Engine):
     def url(self) -> str:
         """Base URL."""
         return f"http://{self.host}:{self.port}"
+
+    @property
+    def model_names(self) -> list[str]:
+        """What clients may ask for."""
+        return [str(model["model_name"]) for model in self.models]
 
     def configuration(self) -> dict[str, Any]:
         """What ships, with these models and changes."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import signal
 import sqlite3
 import sys
 from contextlib import closing
@@ -105,7 +106,16 @@ class PrefectServer:
 
     def stop(self) -> None:
         """Stop the server; its database stays."""
+        self.resume()
         self._process.stop()
+
+    def pause(self) -> None:
+        """SIGSTOP the server."""
+        self._process.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT it."""
+        self._process.signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """SIGKILL the server."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,6 +43,16 @@ class PrefectWorker:
         """What the worker and its flow runs wrote."""
         return self.directory / "worker.log"
 
+    def pause(self) -> None:
+        """SIGSTOP the worker and its flow runs."""
+        if self._process is not None:
+            self._process.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT them."""
+        if self._process is not None:
+            self._process.signal(signal.SIGCONT)
+
     def start(self, *, timeout: float = 60.0) -> None:
         """Start the worker and return when the server has heard of it.
 
@@ -67,6 +78,7 @@ class PrefectWorker:
     def stop(self) -> None:
         """Stop the worker. As on SIGTERM anywhere, Prefect kills its flow runs and leaves them Running for ever."""
         if self._process is not None:
+            self.resume()
             self._process.stop()
 
     def kill(self) -> None:

@@ -20,14 +20,15 @@ from shared.engines.object_store import Identity, S3Engine
 from shared.engines.postgres import PostgresEngine
 from shared.engines.process import EngineError
 from shared.engines.redis import RedisEngine
+from shared.sandbox.applications import Applications, Service, service
 from shared.sandbox.environment import ROOT, as_shell, variables
 from shared.sandbox.keys import SandboxKeys
-from shared.sandbox.left_overs import DirectoryLock, end_processes, wipe
+from shared.sandbox.left_overs import DirectoryLock, end_processes, free_what_the_kernel_holds, wipe
 from shared.sandbox.postgres_roles import create_roles_and_databases
 from shared.sandbox.prefect_api import FlowRunResult, PrefectApi
 from shared.sandbox.prefect_server import PrefectServer
 from shared.sandbox.prefect_worker import PrefectWorker
-from shared.sandbox.together import Commands, together
+from shared.sandbox.together import Commands, stop_together, together
 
 __all__ = ["ROOT", "STATE", "Sandbox"]
 
@@ -45,6 +46,7 @@ class Sandbox:
     Args:
         directory: holds everything; default `.sandbox/stack` in the repository. One program at a time.
         prefect: False leaves out Prefect's server, worker, blocks and deployments.
+        applications: True starts LiteLLM, Langfuse and the alert sinks, too. langfuse_version: 3.225.4 or 4.16.0.
         fresh: begin with empty engines; False keeps the data of last time.
         schedules: let the deployments' schedules start runs. Off by default: the nightly backup would join a test at 03:00.
         deployments: the file that `prefect deploy --all` reads.
@@ -54,7 +56,7 @@ class Sandbox:
     Attributes:
         postgres, clickhouse, redis, store: the engines, from `start` on; `store` is the S3 server.
         second_store: another S3 server, which copies of the backups go to.
-        keys: the secrets that no engine makes for itself.
+        keys: the secrets that no engine makes for itself. applications: LiteLLM, Langfuse and the sinks, or None.
         seconds: how long each part took to start, by name.
     """
 
@@ -70,12 +72,15 @@ class Sandbox:
     store: S3Engine
     second_store: S3Engine
     keys: SandboxKeys
+    applications: Applications | None = None
 
     def __init__(
         self,
         directory: Path = STATE / "stack",
         *,
         prefect: bool = True,
+        applications: bool = False,
+        langfuse_version: str = "3.225.4",
         fresh: bool = True,
         schedules: bool = False,
         deployments: Path = ROOT / "prefect.yaml",
@@ -84,7 +89,8 @@ class Sandbox:
     ) -> None:
         self.directory = directory.absolute()
         self.seconds: dict[str, float] = {}
-        self._with_prefect = prefect
+        self.has_prefect = prefect
+        self._langfuse_version = langfuse_version if applications else None
         self._fresh = fresh
         self._schedules = schedules
         self._deployments = deployments.absolute()
@@ -116,25 +122,23 @@ class Sandbox:
         try:
             self._exit_on_sigterm()
             self._prepare()
-            server = {"prefect server": self._start_server} if self._with_prefect else {}
-            self._start_together(
-                {
-                    **server,
-                    "postgres": self._start_postgres,
-                    "clickhouse": self._start_clickhouse,
-                    "s3": self._start_store,
-                    "second s3": self._start_second_store,
-                    "redis": self.redis.start,
+            first = {"prefect server": self._start_server} if self.has_prefect else {}
+            first |= {
+                "postgres": self._start_postgres,
+                "clickhouse": self._start_clickhouse,
+                "s3": self._start_store,
+                "second s3": self._start_second_store,
+                "redis": self.redis.start,
+            }
+            self._start_together(first)
+            later = dict(self.applications.steps()) if self.applications is not None else {}
+            if self.has_prefect:
+                later |= {
+                    "prefect worker": self.worker.start,
+                    "blocks": lambda: self._run("blocks", ["blocks"]),
+                    "deployments": self._deploy,
                 }
-            )
-            if self._with_prefect:
-                self._start_together(
-                    {
-                        "prefect worker": self.worker.start,
-                        "blocks": lambda: self._run("blocks", ["blocks"]),
-                        "deployments": self._deploy,
-                    }
-                )
+            self._start_together(later)
         except BaseException:
             self.stop()
             raise
@@ -222,11 +226,15 @@ class Sandbox:
         """A Postgres URL of the role that takes backups, of the one that restores, or of a database's owner; with password."""
         return self.postgres.url(database, user=role, password=self.keys.postgres_passwords[role])
 
+    def service(self, name: str) -> Service:
+        """A service by its name in `railway/stack.py`; EngineError where this sandbox has none of that name."""
+        return service(self, name)
+
     def _prepare(self) -> None:
-        """Lay out the directory, and choose keys and ports; nothing runs yet."""
+        """Lay out the directory, choose keys and ports, install what is missing; nothing runs yet."""
         end_processes(self.directory)
         if self._fresh:
-            self._free_what_the_kernel_holds()
+            free_what_the_kernel_holds(self.directory)
             wipe(self.directory)
         for folder in ("home", "tmp", "drill"):
             (self.directory / folder).mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -240,28 +248,23 @@ class Sandbox:
         self.store = S3Engine(
             self.directory / "s3",
             identities=[
-                _owner(self.bucket, self.keys.store_secret_key),
-                _owner(self.source_bucket, self.keys.source_secret_key),
+                Identity.owner(self.bucket, self.keys.store_secret_key),
+                Identity.owner(self.source_bucket, self.keys.source_secret_key),
             ],
         )
         self.second_store = S3Engine(
-            self.directory / "s3-copies", identities=[_owner(self.copy_bucket, self.keys.copy_secret_key)]
+            self.directory / "s3-copies", identities=[Identity.owner(self.copy_bucket, self.keys.copy_secret_key)]
         )
-        if self._with_prefect:
+        if self._langfuse_version is not None:
+            self.applications = Applications(self, langfuse_version=self._langfuse_version)
+            self.applications.install()
+        if self.has_prefect:
             self._server = PrefectServer(
                 self.directory / "prefect", STATE / "cache", auth=self._api_auth, schedules=self._schedules
             )
             self._api = PrefectApi(self._server.api_url, auth=self._api_auth)
             self._worker = PrefectWorker(self.logs, _POOL, self._api, self.environment())
         write_private(self.environment_file, as_shell(self.environment()))
-
-    def _free_what_the_kernel_holds(self) -> None:
-        """Remove shared memory and sockets outside the directory, which only the engines can find."""
-        if (self.directory / "postgres").exists():
-            PostgresEngine(self.directory / "postgres").kill()
-        for name in ("s3", "s3-copies"):
-            if (self.directory / name).exists():
-                S3Engine(self.directory / name).kill()
 
     def _start_postgres(self) -> None:
         self.postgres.start()
@@ -308,21 +311,15 @@ class Sandbox:
             self._worker.stop()
         if self._api is not None:
             self._api.close()
+        if self.applications is not None:
+            stop_together(self.applications.stops())
         parts = [getattr(self, name, None) for name in ("_server", "postgres", "clickhouse", "redis", "store", "second_store")]
-        stops = {str(index): part.stop for index, part in enumerate(parts) if part is not None}
-        if stops:
-            together(stops, report=lambda name, seconds: None, give_up=lambda: None)
+        stop_together({str(index): part.stop for index, part in enumerate(parts) if part is not None})
 
     def _exit_on_sigterm(self) -> None:
         """Turn SIGTERM into SystemExit, unless the program has its own way."""
         if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             self._sigterm = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-
-
-def _owner(bucket: str, secret_key: str) -> Identity:
-    """A key pair that may do everything in one bucket, and is called as the bucket."""
-    actions = [f"{action}:{bucket}" for action in ("Admin", "Read", "Write", "List", "Tagging")]
-    return Identity(bucket, bucket, secret_key, actions)
 
 
 def _there(part: T | None) -> T:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from shared.engines.process import EngineError
 
-__all__ = ["Commands", "together"]
+__all__ = ["Commands", "stop_together", "together"]
 
 _LOG_TAIL = 2000
 
@@ -33,6 +33,8 @@ def together(
         step()
         report(name, time.monotonic() - begun)
 
+    if not steps:
+        return
     with ThreadPoolExecutor(max_workers=len(steps), thread_name_prefix="sandbox") as pool:
         futures = [pool.submit(timed, name, step) for name, step in steps.items()]
         try:
@@ -41,6 +43,11 @@ def together(
         except BaseException:
             give_up()
             raise
+
+
+def stop_together(stops: Mapping[str, Callable[[], None]]) -> None:
+    """Run what stops things, all at once."""
+    together(stops, report=lambda name, seconds: None, give_up=lambda: None)
 
 
 class Commands:

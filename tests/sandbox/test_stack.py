@@ -36,8 +36,8 @@ def processes_of(directory: Path) -> set[int]:
     return found
 
 
-WHOLE = ["-m", "shared.sandbox", "--directory"]
-"""The program behind `make sandbox`."""
+WHOLE = ["-m", "shared.sandbox", "--no-applications", "--directory"]
+"""The program behind `make sandbox`, without LiteLLM, which takes longer to start than all the rest."""
 ENGINES = [
     "-c",
     "import sys, threading, pathlib; from shared.sandbox.stack import Sandbox\n"

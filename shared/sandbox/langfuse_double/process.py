@@ -57,7 +57,7 @@ class _Program(Engine):
         """The version that it is."""
         return self.configuration.version
 
-    def start(self, *, timeout: float = 60.0) -> None:
+    def start(self, *, timeout: float = 120.0) -> None:
         """Start it and return when it answers.
 
         Args:

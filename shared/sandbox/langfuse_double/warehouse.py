@@ -25,7 +25,7 @@ class Warehouse:
         self._http = httpx.AsyncClient(
             base_url=stores.clickhouse_url,
             headers={"X-ClickHouse-User": stores.clickhouse_user, "X-ClickHouse-Key": stores.clickhouse_password},
-            timeout=httpx.Timeout(10.0, connect=2.0),
+            timeout=httpx.Timeout(30.0, connect=2.0),
             trust_env=False,
         )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import psycopg
 from botocore.exceptions import BotoCoreError, ClientError
 from redis.asyncio import Redis
@@ -26,7 +27,7 @@ from shared.sandbox.langfuse_double.migrations import MigrationFailed, migrate_c
 from shared.sandbox.langfuse_double.queue import Queue
 from shared.sandbox.langfuse_double.reading import Reading
 from shared.sandbox.langfuse_double.serving import Lifetime, answers_select_1, serve
-from shared.sandbox.langfuse_double.warehouse import Warehouse
+from shared.sandbox.langfuse_double.warehouse import Warehouse, WarehouseError
 
 _BODY = 4_500_000
 _TRACING = ("trace", "observation")
@@ -48,7 +49,9 @@ class Web:
 
     def application(self) -> Starlette:
         """The routes."""
+        broken = dict.fromkeys((httpx.TransportError, WarehouseError, psycopg.Error), _broken)
         return Starlette(
+            exception_handlers=broken,
             routes=[
                 Route("/api/public/health", self.health),
                 Route("/api/public/ready", self.ready),
@@ -57,7 +60,7 @@ class Web:
                 Route("/api/public/otel/v1/traces", self.ingest_spans, methods=["POST"]),
                 Route("/api/public/traces/{trace_id}", self.trace),
                 Route("/api/public/v2/observations", self.observations),
-            ]
+            ],
         )
 
     async def health(self, request: Request) -> Response:
@@ -65,8 +68,12 @@ class Web:
         said = {"status": "OK", "version": self._version(request)}
         if _asks(request, "failIfDatabaseUnavailable") and not await answers_select_1(self._stores.postgres_url):
             return JSONResponse({**said, "status": "Database not available"}, 503)
-        if _asks(request, "failIfNoRecentEvents") and not await self._reading.has_recent_events():
-            return JSONResponse({**said, "status": "No traces and observations within the last 3 minutes"}, 503)
+        if _asks(request, "failIfNoRecentEvents"):
+            try:
+                if not await self._reading.has_recent_events():
+                    return JSONResponse({**said, "status": "No traces and observations within the last 3 minutes"}, 503)
+            except (httpx.TransportError, WarehouseError):
+                return JSONResponse({**said, "status": "ClickHouse not available"}, 503)
         return JSONResponse(said)
 
     async def ready(self, request: Request) -> Response:
@@ -211,6 +218,12 @@ def _asks(request: Request, name: str) -> bool:
 def _unauthorized() -> Response:
     message = "Invalid credentials. Confirm that you've configured the correct host."
     return JSONResponse({"error": "UnauthorizedError", "message": message}, 401)
+
+
+def _broken(request: Request, error: Exception) -> Response:
+    """A store that did not answer, in whatever endpoint."""
+    _log(f"{request.url.path}: {type(error).__name__}: {error}")
+    return JSONResponse({"message": "Internal Server Error"}, 500)
 
 
 def _failed(error: Exception) -> Response:
