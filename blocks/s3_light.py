@@ -116,10 +116,11 @@ class LightStore:
 
     Args:
         place: the bucket. root: key prefix of the stack, with a slash at its end.
-        timeout: seconds for a connection or an answer.
+        timeout: seconds for a connection or an answer. page: keys that a listing asks for at once.
     """
 
-    def __init__(self, place: Place, root: str, *, timeout: float = 5.0) -> None:
+    def __init__(self, place: Place, root: str, *, timeout: float = 5.0, page: int = 1000) -> None:
+        self._page = page
         self.root = root
         self._place = place
         # httpx would read a file of certificates for every client, also where there is no TLS
@@ -181,7 +182,7 @@ class LightStore:
     def _pages(self, prefix: str, delimiter: str) -> Iterator[Page]:
         token = ""
         while True:
-            query = self._place.listing(prefix, token=token, delimiter=delimiter)
+            query = self._place.listing(prefix, token=token, delimiter=delimiter, limit=self._page)
             page = parse_page(self._send(self._place.signed("GET", query=query), f"list {prefix}").content)
             yield page
             if not (token := page.token):

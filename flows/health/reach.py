@@ -169,14 +169,18 @@ async def resolved(host: str) -> None:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and all that it came from, also out of groups."""
-    seen: list[BaseException] = [error]
-    while seen:
-        one = seen.pop()
+    """Yield an error and all that it came from, also out of groups, and where a library has hidden it (httpcore does)."""
+    left: list[BaseException] = [error]
+    seen: set[int] = set()
+    while left:
+        one = left.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
         yield one
-        seen += [other for other in (one.__cause__, None if one.__suppress_context__ else one.__context__) if other]
+        left += [other for other in (one.__cause__, one.__context__) if other is not None]
         if isinstance(one, BaseExceptionGroup):
-            seen += one.exceptions
+            left += one.exceptions
 
 
 def how(error: Exception) -> str:

@@ -48,22 +48,38 @@ class Scripted:
     """An HTTP server whose answers the test chooses: path, or path with query -> status and body.
 
     Attributes:
+        keyed: answers to those who show a key. put: answer to every PUT. hold: paths whose answers
+            wait for an event.
         asked: every path that was asked for, with its query.
     """
 
-    def __init__(self, answers: Mapping[str, tuple[int, str]]) -> None:
+    def __init__(self, answers: Mapping[str, tuple[int, str]], *, port: int = 0) -> None:
         self.answers = dict(answers)
         self.keyed: dict[str, tuple[int, str]] = {}
+        self.put = (200, "")
+        self.hold: dict[str, threading.Event] = {}
         self.asked: list[str] = []
         script = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 script.asked.append(self.path)
+                if self.path in script.hold:
+                    script.hold[self.path].wait(10)
                 keyed = script.keyed if "Authorization" in self.headers else {}
                 path = self.path.partition("?")[0]
                 candidates = (keyed.get(self.path), keyed.get(path), script.answers.get(self.path), script.answers.get(path))
-                status, body = next((one for one in candidates if one), (404, "{}"))
+                self._answer(*next((one for one in candidates if one), (404, "{}")))
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.do_GET()
+
+            def do_PUT(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self._answer(*script.put)
+
+            def _answer(self, status: int, body: str) -> None:
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body.encode())))
                 self.end_headers()
@@ -72,7 +88,7 @@ class Scripted:
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
                 return
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Scripted:

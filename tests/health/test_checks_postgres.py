@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -291,11 +290,11 @@ def test_a_database_that_takes_no_connections_is_unknown_and_a_session_is_named_
 
 @contextmanager
 def stopped(engine: PostgresEngine) -> Iterator[None]:
-    engine._process.signal(signal.SIGSTOP)
+    engine.pause()
     try:
         yield
     finally:
-        engine._process.signal(signal.SIGCONT)
+        engine.resume()
 
 
 def test_a_server_that_hangs_is_down_in_one_aspect_in_time(house: House) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,13 +107,13 @@ def test_a_server_that_is_gone_is_down_in_one_aspect_and_up_again_after_its_star
 
 def test_a_server_that_hangs_is_down(redis_engine: RedisEngine) -> None:
     assert redis_engine.pid
-    redis_engine._process.signal(signal.SIGSTOP)
+    redis_engine.pause()
     try:
         seen = look(Targets(redis=SecretStr(redis_engine.url), timeout=0.5), "redis")
         assert seen.bad() == {"ping": Status.DOWN}
         assert "did not answer within 0.5 s" in seen.sentence("ping")
     finally:
-        redis_engine._process.signal(signal.SIGCONT)
+        redis_engine.resume()
     assert redis(redis_engine)["ping"].status is Status.OK
 
 
@@ -143,7 +142,7 @@ class Queue:
         fields = {"timestamp": int((now - age) * 1000), "delay": int(delay * 1000)}
         if taken is not None:
             fields["processedOn"] = int((now - taken) * 1000)
-        self._admin.hset(self._base + job, mapping=fields)  # type: ignore[arg-type]
+        self._admin.hset(self._base + job, mapping=fields)
         if where in ("wait", "active", "paused"):
             self._admin.lpush(self._base + where, job)
         else:

@@ -29,65 +29,58 @@ async def check(target: Store, found: Findings) -> None:
     """Look at the store's bucket and at those that are backed up."""
     with found.looking(MAIN, Status.DOWN):
         async with web(target.place.base) as server:
-            if not await _probe(server, target, found):
-                return
+            others = [
+                place for place in target.sources if place.bucket != target.place.bucket or place.base != target.place.base
+            ]
             await asyncio.gather(
-                _private(server, target.place, found),
-                *(
-                    _source(place, target.place, server, found)
-                    for place in target.sources
-                    if place.bucket != target.place.bucket
-                ),
+                _probe(server, target, found), *(_source(place, target.place, server, found) for place in others)
             )
 
 
-async def _probe(server: Web, target: Store, found: Findings) -> bool:
-    """Write, read back and delete an object; false where there is nothing more to look at."""
-    key, content = f"{target.root}health/probe", _PROBE + secrets.token_hex(16).encode()
+async def _probe(server: Web, target: Store, found: Findings) -> None:
+    """Write an object, read it back, see that a stranger cannot, and delete it."""
+    place, key, content = target.place, f"{target.root}health/probe", _PROBE + secrets.token_hex(16).encode()
     begun = time.monotonic()
-    answers: list[Answer] = []
-    for method, body in (("PUT", content), ("GET", b""), ("DELETE", b"")):
-        answers.append(await server.ask(target.place.signed(method, key, body=body)))
-        if answers[-1].status >= 300:
-            return _refused(method, answers[-1], target.place, found)
+    for method, body in (("PUT", content), ("GET", b"")):
+        answer = await server.ask(place.signed(method, key, body=body))
+        if answer.status >= 300:
+            _refused(method, answer, place, found)
+            return
+    read = answer.body
     latency = (time.monotonic() - begun) * 1000
-    read = answers[1].body
+    await _private(server, place, found, key)
+    answer = await server.ask(place.signed("DELETE", key))
+    found.add(f"bucket-{place.bucket}", Status.OK, f"the bucket {place.bucket} is there")
+    if answer.status >= 300:
+        _refused("DELETE", answer, place, found)
     # Another sweep may have written in between; what it wrote is as long.
-    if read == content or (read.startswith(_PROBE) and len(read) == len(content)):
+    elif read == content or (read.startswith(_PROBE) and len(read) == len(content)):
         found.add(MAIN, Status.OK, "the object store gives back what is written to it", latency_ms=latency)
     else:
         todo = "stop writing to it, look at its disks and its log, then run verify/daily"
         sentence = f"the object store gave back {len(read)} other bytes than the {len(content)} that were written; {todo}"
         found.add(MAIN, Status.DOWN, sentence, latency_ms=latency)
-    return True
 
 
-def _refused(method: str, answer: Answer, place: Place, found: Findings) -> bool:
+def _refused(method: str, answer: Answer, place: Place, found: Findings) -> None:
     code = error_code(answer.body) or f"HTTP {answer.status}"
     doing = {"PUT": "write", "GET": "read", "DELETE": "delete"}[method]
+    aspect, status = MAIN, Status.DOWN
     if code in _OURS:
         raise SettingsError(
             f"store: the access key is refused ({code}), so nobody looked; correct MINIO_ACCESS_KEY and its secret"
         )
     if code == "NoSuchBucket":
-        what = f"the bucket {place.bucket} for backups does not exist; create it, or restore it from the copy"
-        found.add("bucket", Status.DOWN, what)
+        aspect = f"bucket-{place.bucket}"
+        what = f"the bucket {place.bucket} for backups does not exist; create it, then copy/on-demand brings the sets back"
     elif answer.status == 507 or code in _FULL:
-        todo = "grow its volume, or prune backups"
-        found.add(
-            MAIN,
-            Status.DOWN,
-            f"the object store is full ({code}): events and backups are lost; {todo}",
-            latency_ms=answer.latency_ms,
-        )
+        what = f"the object store is full ({code}): events and backups are lost; grow its volume, or prune backups"
     elif answer.status == 403:
-        what = f"the access key may not {doing} below the backups' prefix ({code}), so backups or their pruning fail"
-        found.add(MAIN, Status.DEGRADED, f"{what}; correct its policy", latency_ms=answer.latency_ms)
-        return True
+        status = Status.DEGRADED
+        what = f"the access key may not {doing} below the backups' prefix ({code}): backups or pruning fail; correct its policy"
     else:
-        what = f"the object store refuses to {doing} a small object ({code})"
-        found.add(MAIN, Status.DOWN, f"{what}; read its log, look at its disk", latency_ms=answer.latency_ms)
-    return False
+        what = f"the object store refuses to {doing} a small object ({code}); read its log, look at its disk"
+    found.add(aspect, status, what, latency_ms=answer.latency_ms)
 
 
 async def _source(place: Place, store: Place, server: Web, found: Findings) -> None:
@@ -122,17 +115,15 @@ async def _exists(server: Web, place: Place, found: Findings) -> None:
 async def _private(server: Web, place: Place, found: Findings, key: str = "") -> None:
     """Ask as a stranger for a listing, and for one object where there is one: both must be refused."""
     aspect = f"private-{place.bucket}"
-    with found.looking(aspect, Status.DEGRADED):
+    with found.looking(aspect, Status.UNKNOWN):
         urls = [place.url(query={"list-type": "2", "max-keys": "1"}), *([place.url(key)] if key else [])]
-        # a byte of it is enough
-        answers = [await server.get(url, headers={"Range": "bytes=0-0"}) for url in urls]
-        if any(200 <= answer.status < 300 for answer in answers):
+        statuses = [(await server.get(url, headers={"Range": "bytes=0-0"})).status for url in urls]  # a byte is enough
+        if any(200 <= status < 300 for status in statuses):
             todo = "take its anonymous policy away at once (mc anonymous set none), then see who read it"
             sentence = f"the bucket {place.bucket} is public: anybody reads it without a key, expected to be refused; {todo}"
             found.add(aspect, Status.DOWN, sentence)
-        elif all(answer.status in (401, 403, 404) for answer in answers):
+        elif max(statuses) < 500:
             found.add(aspect, Status.OK, f"the bucket {place.bucket} refuses strangers")
         else:
-            worst = max(answer.status for answer in answers)
-            what = f"the object store answers {worst} to a stranger who asks for {place.bucket}, expected 403"
-            found.add(aspect, Status.DEGRADED, f"{what}; read its log")
+            what = f"the object store answers {max(statuses)} to a stranger who asks for {place.bucket}, expected 403"
+            found.add(aspect, Status.UNKNOWN, f"{what}; read its log")

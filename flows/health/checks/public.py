@@ -29,7 +29,7 @@ async def check(target: PublicUrl, found: Findings, limits: Limits) -> None:
     with found.looking(aspect, Status.DOWN, remedy="see the service behind it, the domain's settings and its DNS"):
         try:
             async with web(target.url) as site:
-                answer = await site.get("")
+                answer = await site.get(target.url)
         except NoAnswer as error:
             wrong = next((one for one in causes(error) if isinstance(one, ssl.SSLCertVerificationError)), None)
             if wrong is None:
