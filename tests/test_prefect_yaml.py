@@ -30,6 +30,7 @@ MINE = {"definitions"}
 """Not Prefect's: where the anchors are kept."""
 SCHEDULED = {"backup/nightly", "copy/nightly", "drill/nightly", "health/sweep", "prune/daily", "verify/daily"}
 BY_HAND = {
+    "alert/flow-run",
     "backup/on-demand",
     "copy/on-demand",
     "drill/on-demand",

@@ -11,7 +11,7 @@ from blocks.alerts.base import Channel
 from blocks.errors import SettingsError
 from blocks.settings import Settings
 
-__all__ = ["channels", "kind_of"]
+__all__ = ["channels", "kind_of", "routing_key"]
 
 _SLACK = ("hooks.slack.com", "hooks.slack-gov.com")
 _DISCORD = ("discord.com", "discordapp.com")
@@ -85,14 +85,14 @@ def _of_any_kind(url: SecretStr, settings: Settings) -> Channel:
         from blocks.alerts.pagerduty import PagerDuty
 
         parts = urlsplit(url.get_secret_value())
-        key = _routing_key(parts.path, parts.query)
+        key = routing_key(parts.path, parts.query)
         return PagerDuty(key, severity, url=f"{parts.scheme}://{parts.netloc}", name="webhook", variable=variable)
     from blocks.alerts.webhook import Webhook
 
     return Webhook(url, settings.alert_webhook_secret, severity)
 
 
-def _routing_key(path: str, query: str) -> SecretStr:
+def routing_key(path: str, query: str) -> SecretStr:
     """Find the integration key in `.../integration/<key>/enqueue` or `...?routing_key=<key>`.
 
     Raises:

@@ -1,7 +1,7 @@
 """Slack through slack-sdk: a bot with one message an incident and its thread, or an incoming webhook.
 
 **Bot** (scopes `chat:write`, `channels:history`, for a private channel `groups:history`): the first message is updated when the
-incident escalates or closes, everything after it is a reply in its thread; an escalation and a recovery show in the channel too.
+incident escalates or closes, everything after it is a reply in its thread; an escalation and a recovery show in the channel.
 What was cut off half-way is looked for in the channel's history before it is sent again, by an id that the message carries.
 
 **Incoming webhook**: a message each. It can read nothing back, so what was cut off half-way is sent again, and may show twice.

@@ -14,8 +14,9 @@ each message once a sweep: a channel that hangs costs one time-out, and holds up
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
@@ -26,7 +27,7 @@ from flows.health.ledger import Outbox
 from flows.health.owing import Due, begun, delivered, due, failed, owe, tidied
 from flows.report import logger
 
-__all__ = ["Outbox", "deliver", "owe"]
+__all__ = ["Outbox", "deliver", "deliver_async", "owe"]
 
 BUDGET_S = 8.0
 """After so many seconds no further message is begun; the rest is for the next sweep."""
@@ -73,6 +74,27 @@ def deliver(
     if outbox != saved:
         save(outbox)
     return outbox
+
+
+async def deliver_async(
+    outbox: Outbox,
+    happenings: Sequence[Happening],
+    channels: Sequence[Channel],
+    links: Links,
+    now: datetime,
+    save: Callable[[Outbox], Awaitable[None]],
+) -> Outbox:
+    """`deliver` for async flows: the channels are spoken to in threads, and `save` is awaited in this event loop."""
+    loop = asyncio.get_running_loop()
+
+    def saved(present: Outbox) -> None:
+        asyncio.run_coroutine_threadsafe(_awaited(save(present)), loop).result()
+
+    return await asyncio.to_thread(deliver, outbox, happenings, channels, links, now, saved)
+
+
+async def _awaited(saving: Awaitable[None]) -> None:
+    await saving
 
 
 def _send_together(

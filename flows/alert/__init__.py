@@ -1,0 +1,1 @@
+"""Alerts about flow runs: what failed, crashed, timed out or is late."""

@@ -1,0 +1,1 @@
+"""The project's Prefect automations, kept in the repository and upserted by name: `python -m flows.automations`."""
