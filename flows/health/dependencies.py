@@ -1,4 +1,8 @@
-"""Who needs whom, for the judgement: the services of the stack, and the backups, which are watched like one."""
+"""Who needs whom, for the judgement: the services of the stack, and the backups, which are watched like one.
+
+And which aspects say nothing about that: a public bucket or an old certificate is bad, and still everybody who needs the
+service has it. Such an aspect has an incident of its own, excuses nobody, and hides nothing else that happens to its service.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from flows.health.incidents import BACKUPS
 from railway.stack import SERVICES, depends_on
 
-__all__ = ["ORDER", "in_order", "needs_of"]
+__all__ = ["ORDER", "in_order", "is_aside", "needs_of"]
 
 _NEEDS: Mapping[str, frozenset[str]] = {
     **{name: depends_on(name) for name in SERVICES},
@@ -18,6 +22,18 @@ ORDER: tuple[str, ...] = tuple(_NEEDS)
 """Every service that is judged, each after those that it needs."""
 
 _PLACES = {name: place for place, name in enumerate(ORDER)}
+
+
+_ASIDE = frozenset({("litellm", "authentication"), ("litellm", "version"), ("postgres", "wraparound")})
+_ASIDE_PREFIXES = ("certificate-", "private-", "url-")
+
+
+def is_aside(service: str, aspect: str) -> bool:
+    """Say whether an aspect may be down while those that need the service have it: its safety, its way to the public.
+
+    What is watched outside the stack (`public`) consists of such aspects.
+    """
+    return aspect.startswith(_ASIDE_PREFIXES) or (service, aspect) in _ASIDE
 
 
 def needs_of(service: str) -> frozenset[str]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from flows.health.dependencies import in_order, needs_of
+from flows.health.dependencies import in_order, is_aside, needs_of
 from flows.health.incidents import Happening, Incident, rank, severity_of
 from flows.health.observation import Status
 from flows.health.policy import Policy
 from flows.health.state import Episode, Track
-from flows.health.sweep import Sweep
+from flows.health.sweep import Sweep, is_failing
 from flows.health.tracks import WHOLE, is_ready, track_of
 
-__all__ = ["casualties_of", "ending", "go_on", "in_words", "sentence_of", "speak"]
+__all__ = ["BADLY", "casualties_of", "ending", "go_on", "in_words", "sentence_of", "speak"]
 
-_BADLY = (Status.DEGRADED, Status.DOWN)
+BADLY = (Status.DEGRADED, Status.DOWN)
 _LONGEST_SENTENCE = 300
 
 
@@ -39,16 +39,12 @@ def go_on(
     if down and calm >= policy.recovery_threshold:
         down = False  # those that need it have no excuse any more, even if it is still degraded
     said: list[Happening] = []
-    if (
-        not down
-        and may_fall
-        and status is Status.DOWN
-        and is_ready(tracks, service, WHOLE, policy)
-        and not sweep.suspected(service)
-    ):
-        down, calm = True, 0
-        incident, said = _raised(incident, sweep.now)
-    is_bad = status in _BADLY or (down and is_down)
+    if status is Status.DOWN and not down and not sweep.suspected(service):
+        aside = is_aside(service, aspect)
+        if is_ready(tracks, service, aspect, policy) if aside else may_fall and is_ready(tracks, service, WHOLE, policy):
+            down, calm = not aside, 0
+            incident, said = _raised(incident, sweep.now)
+    is_bad = status in BADLY or (down and is_down)
     is_good = status is Status.OK and not is_bad and (not down or is_calm)
     flapping = whole.flapping or own.flapping
     update: dict[str, object] = {"flapping": flapping}
@@ -106,9 +102,9 @@ def sentence_of(sweep: Sweep, service: str, aspect: str, *, down: bool) -> str:
     """What was bad: of the aspect itself; of a service that is down by others, of the first of those."""
     seen = sweep.seen[service]
     own = seen.get(aspect)
-    shown = own if own and own.status in _BADLY else None
+    shown = own if own and own.status in BADLY else None
     if down and (shown is None or shown.status is not Status.DOWN):
-        shown = next((one for one in seen.values() if one.status is Status.DOWN), shown)
+        shown = next(filter(is_failing, seen.values()), shown)
     return " ".join(shown.sentence.split())[:_LONGEST_SENTENCE] if shown else ""
 
 
@@ -117,7 +113,7 @@ def casualties_of(sweep: Sweep, service: str) -> tuple[str, ...]:
     return in_order(
         name
         for name, seen in sweep.seen.items()
-        if service in needs_of(name) and name not in sweep.muted and any(one.status in _BADLY for one in seen.values())
+        if service in needs_of(name) and name not in sweep.muted and any(one.status in BADLY for one in seen.values())
     )
 
 

@@ -4,7 +4,8 @@
 - Nothing is judged before the whole sweep is there. A service whose need is down is a casualty: it opens no incident, the
   cause lists it, and it has the whole threshold to recover after its cause did. Only opening and reminding are held back,
   never the end of an incident.
-- A service that is down has one incident, whatever else is bad about it meanwhile; an aspect that is only degraded has its own.
+- A service that is down has one incident, whatever else is bad about it meanwhile; an aspect that is only degraded,
+  or that says nothing about whether the service can be used (`dependencies.is_aside`), has its own.
 - Unknown is neither good nor bad: it opens nothing, excuses nobody, and ends nothing.
 """
 
@@ -15,12 +16,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from flows.health.dependencies import in_order
-from flows.health.episodes import casualties_of, ending, go_on, sentence_of, speak
+from flows.health.episodes import BADLY, casualties_of, ending, go_on, sentence_of, speak
 from flows.health.incidents import Happening, Incident, key_of, severity_of
 from flows.health.observation import Observation, Status
 from flows.health.policy import Policy
 from flows.health.state import Episode, State, Track
-from flows.health.sweep import Sweep
+from flows.health.sweep import Sweep, is_failing
 from flows.health.tracks import WHOLE, follow, is_ready, track_of
 from flows.health.verdicts import Verdict, conclude
 from flows.health.windows import Window
@@ -116,7 +117,7 @@ def _opened(
         if service in sweep.held_down or any(episode.down for episode in mine):
             continue
         aspects = {episode.incident.aspect for episode in mine}
-        down = [aspect for aspect, one in seen.items() if one.status is Status.DOWN]
+        down = [aspect for aspect, one in seen.items() if is_failing(one)]
         if down:
             ready = any(is_ready(tracks, service, aspect, policy) for aspect in (WHOLE, *down))
             if ready and not aspects.intersection(down):
@@ -124,13 +125,13 @@ def _opened(
                 yield _open(stack, service, aspect, Status.DOWN, sweep, tracks)
             continue
         for aspect, one in seen.items():
-            if one.status is Status.DEGRADED and aspect not in aspects and is_ready(tracks, service, aspect, policy):
-                yield _open(stack, service, aspect, Status.DEGRADED, sweep, tracks)
+            if one.status in BADLY and aspect not in aspects and is_ready(tracks, service, aspect, policy):
+                yield _open(stack, service, aspect, one.status, sweep, tracks)
 
 
 def _open(stack: str, service: str, aspect: str, status: Status, sweep: Sweep, tracks: Mapping[str, Track]) -> Episode:
     own, whole = track_of(tracks, service, aspect), track_of(tracks, service)
-    is_down = status is Status.DOWN
+    is_down = is_failing(sweep.seen[service][aspect])
     incident = Incident(
         key=key_of(stack, service, aspect, sweep.now),
         stack=stack,

@@ -6,14 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from flows.health.dependencies import in_order, needs_of
+from flows.health.dependencies import in_order, is_aside, needs_of
 from flows.health.observation import Observation, Status
 from flows.health.state import Episode
 from flows.health.windows import Window, muted_services
 
-__all__ = ["Sweep"]
+__all__ = ["Sweep", "is_failing"]
 
 _BADNESS = {Status.UNKNOWN: 0, Status.OK: 1, Status.DEGRADED: 2, Status.DOWN: 3}
+
+
+def is_failing(one: Observation) -> bool:
+    """Say whether its service is down for those that need it."""
+    return one.status is Status.DOWN and not is_aside(one.service, one.aspect)
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class Sweep:
 
     Attributes:
         seen: by service, those that others need first, and then by aspect, in the order in which it was observed.
-        muted: services with an open maintenance window. down: services of which an aspect is down.
+        muted: services with an open maintenance window. down: services of which an aspect is down, those set aside apart.
         held_down: services with an open incident for being down, whether or not they are so in this very sweep.
     """
 
@@ -50,9 +55,7 @@ class Sweep:
             now=now,
             seen=seen,
             muted=muted_services(windows, names, now),
-            down=frozenset(
-                service for service, aspects in seen.items() if any(one.status is Status.DOWN for one in aspects.values())
-            ),
+            down=frozenset(service for service, aspects in seen.items() if any(map(is_failing, aspects.values()))),
             held_down=frozenset(episode.incident.service for episode in open_episodes if episode.down),
         )
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from flows.health.dependencies import needs_of
+from flows.health.dependencies import is_aside, needs_of
 from flows.health.observation import Observation, Status
 from flows.health.policy import Policy
 from flows.health.state import BAD, GOOD, Track
-from flows.health.sweep import Sweep
+from flows.health.sweep import Sweep, is_failing
 
 __all__ = ["WHOLE", "follow", "is_ready", "track_of"]
 
@@ -66,11 +66,12 @@ def _result(seen: Mapping[str, Observation], aspect: str, before: Track) -> tupl
     if aspect != WHOLE:
         status = seen[aspect].status if aspect in seen else Status.UNKNOWN
         return {Status.OK: GOOD, Status.UNKNOWN: None}.get(status, BAD), ()
-    down = tuple(name for name, one in seen.items() if one.status is Status.DOWN)
+    telling = {name: one for name, one in seen.items() if not is_aside(one.service, name)}
+    down = tuple(name for name, one in telling.items() if one.status is Status.DOWN)
     if down:
         return BAD, down
-    unknown = {name for name, one in seen.items() if one.status is Status.UNKNOWN}
-    if len(unknown) == len(seen) or unknown.intersection(before.down):
+    unknown = {name for name, one in telling.items() if one.status is Status.UNKNOWN}
+    if len(unknown) == len(telling) or unknown.intersection(before.down):
         return None, before.down
     return GOOD, ()
 
@@ -82,7 +83,7 @@ def _excuse(sweep: Sweep, service: str, aspect: str) -> tuple[bool, bool]:
     if aspect != WHOLE:
         certain = certain or service in sweep.held_down
         seen = sweep.seen[service].get(aspect)
-        maybe = maybe or (service in sweep.down and (seen is None or seen.status is not Status.DOWN))
+        maybe = maybe or (service in sweep.down and not (seen and is_failing(seen)))
     return maybe, certain
 
 

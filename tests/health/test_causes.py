@@ -214,3 +214,51 @@ def test_each_edge_of_the_graph_excuses(casualty: str, cause: str) -> None:
         watch.sweep({casualty: DOWN, cause: DOWN})
     assert watch.opened == [cause]
     assert watch.open[cause].casualties == (casualty,)
+
+
+# --- aspects that are set aside -----------------------------------------------------------------------------------------------
+
+
+def test_a_public_bucket_is_an_incident_that_excuses_nobody() -> None:
+    watch = Watch()
+    for _ in range(4):
+        public = observation("minio", "private-langfuse", DOWN)
+        watch.observe([observation("minio", "probe", OK), public, observation("langfuse-web", "health", DOWN)])
+    assert sorted(watch.opened) == ["langfuse-web", "minio"]
+    assert watch.open["minio"].severity == "critical"
+    assert watch.open["minio"].casualties == ()
+
+
+def test_an_unsafe_gateway_that_dies_as_well_is_told_as_well() -> None:
+    watch = Watch()
+    unsafe = observation("litellm", "authentication", DOWN)
+    for _ in range(10):
+        watch.observe([observation("litellm", "liveness", OK), unsafe])
+    for _ in range(4):
+        watch.observe([observation("litellm", "liveness", DOWN)])
+    assert [incident.aspect for incident in watch.of_kind("opened")] == ["authentication", "liveness"]
+    for _ in range(4):
+        watch.observe([observation("litellm", "liveness", OK), unsafe])
+    assert [incident.aspect for incident in watch.state.incidents] == ["authentication"]
+
+
+def test_a_public_address_that_fails_with_its_service_is_no_incident_of_its_own() -> None:
+    watch = Watch()
+    for _ in range(5):
+        watch.observe([observation("litellm", "liveness", DOWN), observation("litellm", "url-llm.example.com", DOWN)])
+    assert [incident.aspect for incident in watch.of_kind("opened")] == ["liveness"]
+
+
+def test_two_public_addresses_are_two_incidents() -> None:
+    watch = Watch()
+    for _ in range(5):
+        watch.observe([observation("public", aspect, DOWN) for aspect in ("url-a.example.com", "url-b.example.com")])
+    assert len(watch.opened) == 2
+
+
+def test_a_certificate_that_runs_out_is_raised_from_warning_when_it_is_urgent() -> None:
+    watch = Watch()
+    for status in (DEGRADED, DEGRADED, DEGRADED, DEGRADED, DOWN, DOWN):
+        watch.observe([observation("litellm", "url-x", OK), observation("litellm", "certificate-x", status)])
+    assert kinds(watch.happenings) == ["opened", "escalated"]
+    assert watch.open["litellm"].severity == "critical"
