@@ -56,7 +56,8 @@ def create_roles(connection: psycopg.Connection[tuple[object, ...]], passwords: 
     """Create the roles, or give those that are there their passwords.
 
     The backup role has no more than it takes to read everything: pg_read_all_data, BYPASSRLS because a policy would hide
-    rows, and lo_compat_privileges because pg_read_all_data does not cover large objects.
+    rows, and lo_compat_privileges because pg_read_all_data does not cover large objects. pg_monitor is for sweeps: what others
+    do is hidden otherwise.
     """
     wanted = {
         "litellm": ("LOGIN", passwords.litellm),
@@ -71,6 +72,6 @@ def create_roles(connection: psycopg.Connection[tuple[object, ...]], passwords: 
             verb, sql.Identifier(role), sql.SQL(options), sql.Literal(password)
         )
         connection.execute(statement)
-    connection.execute("GRANT pg_read_all_data TO backup")
+    connection.execute("GRANT pg_read_all_data, pg_monitor TO backup")
     connection.execute("ALTER ROLE backup SET lo_compat_privileges = on")
     connection.execute("ALTER ROLE backup SET default_transaction_read_only = on")

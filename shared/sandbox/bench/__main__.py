@@ -10,10 +10,11 @@ from shared.sandbox.bench.copies import copy_row
 from shared.sandbox.bench.gateway import gateway_load
 from shared.sandbox.bench.measure import Measurements
 from shared.sandbox.bench.postgres import PostgresRows
+from shared.sandbox.bench.sweep import watch_rows
 from shared.sandbox.bench.vault import VaultRows
 from shared.sandbox.stack import ROOT, Sandbox
 
-PARTS = ("postgres", "memory", "clickhouse", "buckets", "catalogue", "copies", "gateway")
+PARTS = ("postgres", "memory", "clickhouse", "buckets", "catalogue", "copies", "gateway", "watch")
 
 
 def main() -> int:
@@ -47,6 +48,8 @@ def main() -> int:
             vault.catalogue()
         if "gateway" in options.only:
             gateway_load(bench)
+        if "watch" in options.only:
+            watch_rows(bench)
         return bench.finish()
 
 
