@@ -15,7 +15,6 @@ from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from prefect.blocks.core import Block
 from prefect_aws import AwsCredentials, MinIOCredentials, S3Bucket
 from prefect_aws.client_parameters import AwsClientParameters
@@ -23,7 +22,7 @@ from pydantic import Field, SecretStr
 
 from blocks.errors import ObjectMissing, SettingsError, StoreError
 from blocks.object_reader import ObjectReader
-from blocks.s3_errors import translate
+from blocks.s3_errors import S3_ERRORS, translate
 from blocks.upload import MIB, upload
 
 if TYPE_CHECKING:
@@ -170,7 +169,7 @@ class ObjectBucket(Block):
             options["IfMatch"] = if_etag or '""'  # an empty header would be no condition
         try:
             return self.client.put_object(Bucket=self.name, Key=key, Body=data, **options)["ETag"]
-        except (ClientError, BotoCoreError) as error:
+        except S3_ERRORS as error:
             raise translate(error, f"write {key}") from None
 
     def put_stream(self, key: str, source: IO[bytes], *, expected_bytes: int = 0) -> None:
@@ -186,7 +185,7 @@ class ObjectBucket(Block):
         part = max(self.part_size_mib * MIB, expected_bytes // (MAX_PARTS - 1000))
         try:
             upload(self.client, self.name, key, source, part=part, concurrency=self.concurrency, options=self.write_options())
-        except (ClientError, BotoCoreError) as error:
+        except S3_ERRORS as error:
             raise translate(error, f"write {key}") from None
 
     def open(self, key: str) -> ObjectReader:
@@ -206,14 +205,14 @@ class ObjectBucket(Block):
         try:
             answer = self.client.get_object(Bucket=self.bucket.bucket_name, Key=key)
             return answer["Body"].read(), answer["ETag"]
-        except (ClientError, BotoCoreError, HTTPClientError, OSError) as error:
+        except (*S3_ERRORS, OSError) as error:
             raise translate(error, f"read {key}") from None
 
     def find(self, key: str) -> Listed | None:
         """Return size and ETag of an object, None when there is none."""
         try:
             head = self.client.head_object(Bucket=self.bucket.bucket_name, Key=key)
-        except (ClientError, BotoCoreError) as error:
+        except S3_ERRORS as error:
             translated = translate(error, f"look at {key}")
             if isinstance(translated, ObjectMissing):
                 return None
@@ -224,7 +223,7 @@ class ObjectBucket(Block):
         """Say whether the ETag of an object stored in one request is the MD5 of its bytes: not where KMS encrypts it."""
         try:
             head = self.client.head_object(Bucket=self.bucket.bucket_name, Key=key)
-        except (ClientError, BotoCoreError) as error:
+        except S3_ERRORS as error:
             raise translate(error, f"look at {key}") from None
         return head.get("ServerSideEncryption", "AES256") == "AES256" and "SSECustomerAlgorithm" not in head
 
@@ -235,7 +234,7 @@ class ObjectBucket(Block):
             for page in pages:
                 for item in page.get("Contents", []):
                     yield Listed(item["Key"], item["Size"], item["ETag"], item["LastModified"])
-        except (ClientError, BotoCoreError) as error:
+        except S3_ERRORS as error:
             raise translate(error, f"list {prefix}") from None
 
     def folders(self, prefix: str) -> Iterator[str]:
@@ -247,7 +246,7 @@ class ObjectBucket(Block):
             for page in pages:
                 for item in page.get("CommonPrefixes", []):
                     yield item["Prefix"].removeprefix(prefix).rstrip("/")
-        except (ClientError, BotoCoreError) as error:
+        except S3_ERRORS as error:
             raise translate(error, f"list {prefix}") from None
 
     def remove(self, keys: Iterable[str]) -> int:
@@ -259,7 +258,7 @@ class ObjectBucket(Block):
         def one(key: str) -> None:
             try:
                 self.client.delete_object(Bucket=self.bucket.bucket_name, Key=key)
-            except (ClientError, BotoCoreError) as error:
+            except S3_ERRORS as error:
                 raise translate(error, f"delete {key}") from None
 
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="delete") as pool:
@@ -275,14 +274,14 @@ class ObjectBucket(Block):
             for page in pages:
                 for item in page.get("Uploads", []):
                     yield Upload(item["Key"], item["UploadId"], item["Initiated"])
-        except (ClientError, BotoCoreError) as error:
+        except S3_ERRORS as error:
             raise translate(error, f"list unfinished uploads below {prefix}") from None
 
     def abort(self, upload: Upload) -> None:
         """Give up an unfinished multipart upload and free its parts."""
         try:
             self.client.abort_multipart_upload(Bucket=self.bucket.bucket_name, Key=upload.key, UploadId=upload.upload_id)
-        except (ClientError, BotoCoreError) as error:
+        except S3_ERRORS as error:
             translated = translate(error, f"abort the upload of {upload.key}")
             if not isinstance(translated, ObjectMissing):
                 raise translated from None
@@ -291,7 +290,7 @@ class ObjectBucket(Block):
         """Return the store's own clock, so that workers with skewed clocks agree about a lease's end."""
         try:
             answer = self.client.head_bucket(Bucket=self.bucket.bucket_name)
-        except (ClientError, BotoCoreError) as error:
+        except S3_ERRORS as error:
             raise translate(error, "ask for the time") from None
         date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
         if date is None:

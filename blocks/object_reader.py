@@ -5,11 +5,9 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-
 from blocks.errors import StoreError
 from blocks.retry import retrying
-from blocks.s3_errors import translate
+from blocks.s3_errors import S3_ERRORS, translate
 
 if TYPE_CHECKING:
     from blocks.object_bucket import ObjectBucket
@@ -46,7 +44,7 @@ class ObjectReader(io.RawIOBase):
             arguments |= {"Range": f"bytes={self._offset}-", "IfMatch": self._etag}
         try:
             answer = self._store.client.get_object(**arguments)
-        except (ClientError, BotoCoreError) as error:
+        except S3_ERRORS as error:
             raise translate(error, f"read {self._key}") from None
         if self._etag is None:
             self._etag, self.length = answer["ETag"], answer["ContentLength"]
@@ -83,7 +81,7 @@ class ObjectReader(io.RawIOBase):
             if self._body is None:
                 self._open()
             data: bytes = self._body.read(size)
-        except (HTTPClientError, OSError, BotoCoreError) as error:
+        except (*S3_ERRORS, OSError) as error:
             self._drop()
             raise translate(error, f"read {self._key} at byte {self._offset}") from None
         if not data:

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NoReturn
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 from pydantic import Field
 
 from blocks.errors import ConditionFailed, SettingsError, StoreError
 from blocks.object_bucket import Listed, ObjectBucket, Upload, s3_bucket
 from blocks.object_fetch import ObjectFetcher
 from blocks.object_reader import ObjectReader
-from blocks.s3_errors import translate
+from blocks.s3_errors import S3_ERRORS, translate
 
 __all__ = ["BackupStore", "ConditionFailed", "Listed", "ObjectReader", "Upload", "s3_bucket"]
 
@@ -117,7 +117,7 @@ class BackupStore(ObjectBucket):
             if error.response.get("Error", {}).get("Code") not in _NO_OBJECT_LOCK:
                 raise translate(error, "ask for the object lock") from None
             enabled = False
-        except BotoCoreError as error:
+        except S3_ERRORS as error:
             raise translate(error, "ask for the object lock") from None
         if not enabled:
             raise SettingsError(

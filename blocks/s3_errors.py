@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from botocore.exceptions import (
+    BotoCoreError,
     ClientError,
     CredentialRetrievalError,
     NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
 )
+from urllib3.exceptions import HTTPError
 
 from blocks.errors import ConditionFailed, ObjectMissing, StoreError
+
+S3_ERRORS = (ClientError, BotoCoreError, HTTPError)
+"""Whatever a call of boto3 raises. The last is urllib3's own: botocore lets it through where a connection breaks while it reads
+an answer that it does not hand out as a stream, such as a listing, or a refusal."""
 
 _TRANSIENT = {
     "RequestTimeout",

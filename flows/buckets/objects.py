@@ -8,12 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO, Any, cast
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-
 from blocks.errors import ConditionFailed, ObjectMissing, StoreError
 from blocks.object_bucket import Listed, ObjectBucket
 from blocks.object_fetch import Fetched, ObjectFetcher
-from blocks.s3_errors import translate
+from blocks.s3_errors import S3_ERRORS, translate
 from flows.backup.pipes import CHUNK
 from flows.buckets.streams import ObjectStream
 
@@ -25,7 +23,7 @@ _PART = 16 * 1024 * 1024
 _ONE_REQUEST = 2 * _PART
 _MAX_PARTS = 9_000
 _MAX_COPY = 5 * 1024**3
-_ERRORS = (ClientError, BotoCoreError, HTTPClientError, OSError)
+_ERRORS = (*S3_ERRORS, OSError)
 
 
 def put_object(
@@ -77,7 +75,7 @@ def _in_parts(
             parts.append({"PartNumber": number, "ETag": answer["ETag"]})
         bucket.client.complete_multipart_upload(**target, UploadId=upload, MultipartUpload={"Parts": parts}, **condition)
     except BaseException:
-        with suppress(ClientError, BotoCoreError):  # a store that is gone fails here too; why it began is what counts
+        with suppress(*S3_ERRORS):  # a store that is gone fails here too; why it began is what counts
             bucket.client.abort_multipart_upload(**target, UploadId=upload)
         raise
 

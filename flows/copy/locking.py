@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from blocks.object_store import BackupStore
 from blocks.retry import retrying
-from blocks.s3_errors import translate
+from blocks.s3_errors import S3_ERRORS, translate
 from flows.backup.manifest import Manifest
 from flows.catalogue import set_prefix
 
@@ -42,7 +40,7 @@ def keep_locked(copy: BackupStore, keys: Iterable[str]) -> int:
                 Retention={"Mode": options["ObjectLockMode"], "RetainUntilDate": options["ObjectLockRetainUntilDate"]},
                 ChecksumAlgorithm=options["ChecksumAlgorithm"],
             )
-        except (ClientError, BotoCoreError) as error:
+        except S3_ERRORS as error:
             if not _ends_later(copy, key, options):
                 raise translate(error, f"extend the lock of {key}") from None
 
@@ -61,7 +59,7 @@ def lock_bases(copy: BackupStore, manifest: Manifest) -> int:
 def _ends_later(copy: BackupStore, key: str, options: dict[str, object]) -> bool:
     try:
         until = copy.client.head_object(Bucket=copy.name, Key=key).get("ObjectLockRetainUntilDate")
-    except (ClientError, BotoCoreError) as error:
+    except S3_ERRORS as error:
         raise translate(error, f"look at {key}") from None
     wanted = options["ObjectLockRetainUntilDate"]
     return until is not None and until >= wanted  # type: ignore[operator]  # a datetime, as `write_options` made it

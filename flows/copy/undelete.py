@@ -9,12 +9,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from blocks.errors import SettingsError, StoreError
 from blocks.object_store import BackupStore
 from blocks.retry import retrying
-from blocks.s3_errors import translate
+from blocks.s3_errors import S3_ERRORS, translate
 
 __all__ = ["Marker", "markers", "undelete"]
 
@@ -37,7 +35,7 @@ def markers(copy: BackupStore) -> list[Marker]:
     """
     try:
         state = copy.client.get_bucket_versioning(Bucket=copy.name).get("Status")
-    except (ClientError, BotoCoreError) as error:
+    except S3_ERRORS as error:
         raise translate(error, f"ask {copy.name} for its versioning") from None
     if state is None:
         raise SettingsError(
@@ -54,7 +52,7 @@ def _markers(copy: BackupStore) -> Iterator[Marker]:
             for item in page.get("DeleteMarkers", []):
                 if item.get("IsLatest"):
                     yield Marker(item["Key"], item["VersionId"])
-    except (ClientError, BotoCoreError) as error:
+    except S3_ERRORS as error:
         raise translate(error, f"list versions below {copy.root}") from None
 
 
@@ -78,5 +76,5 @@ def undelete(copy: BackupStore) -> int:
 def _remove(copy: BackupStore, marker: Marker) -> None:
     try:
         copy.client.delete_object(Bucket=copy.name, Key=marker.key, VersionId=marker.version)
-    except (ClientError, BotoCoreError) as error:
+    except S3_ERRORS as error:
         raise translate(error, f"undelete {marker.key}") from None

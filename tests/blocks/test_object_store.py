@@ -24,6 +24,8 @@ from blocks.object_store import BackupStore, s3_bucket
 from blocks.s3_errors import translate
 from blocks.upload import MIB
 from shared.engines.object_store import Identity, S3Engine
+from shared.faults.proxy import S3Proxy
+from shared.faults.traffic import Match, Rule, Traffic
 from tests.proxy import Proxy
 from tests.stores import ONE_TRY, seen_through
 
@@ -98,6 +100,25 @@ def test_a_condition_that_cannot_hold_is_never_dropped(store: BackupStore, etag:
 
 def test_the_store_s_clock_is_the_store_s(store: BackupStore) -> None:
     assert abs(store.now() - datetime.now(UTC)) < timedelta(seconds=5)
+
+
+def test_an_answer_that_breaks_off_is_an_error_of_ours_and_worth_a_retry(store: BackupStore, s3_engine: S3Engine) -> None:
+    """botocore lets urllib3's own error through where it reads a refusal or a listing."""
+    traffic = Traffic()
+    attempts: list[Callable[[BackupStore], object]] = [
+        lambda broken: broken.get(f"{store.root}missing"),
+        lambda broken: broken.get(f"{store.root}there"),
+        lambda broken: list(broken.list(store.root)),
+    ]
+    store.put(f"{store.root}there", b"x" * 100_000)
+    with S3Proxy(s3_engine.port, traffic) as proxy:
+        for attempt in attempts:
+            traffic.begin(Rule("cut", Match("GET", "", 1, 0)))
+            with pytest.raises(StoreError) as caught:
+                attempt(seen_through(store, url=proxy.url))
+            assert not caught.value.permanent
+            assert traffic.hits
+        traffic.end()
 
 
 # --- listings ------------------------------------------------------------------------------------------------------------
