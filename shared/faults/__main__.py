@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", type=int, default=0, metavar="N", help="N cases of each flow, spread evenly")
     parser.add_argument("--quick", action="store_true", help="a dozen representative cases")
     parser.add_argument("--directory", type=Path, default=STATE / "faults", help="folder for everything it makes")
+    parser.add_argument("--report", type=Path, default=ROOT / "faults-report.json", help="where the outcome of each case goes")
     options = parser.parse_args(arguments)
     console = Console()
     if not console.is_terminal:
@@ -34,8 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     console.print("Starting the stack and taking the sets that every case begins with ...", highlight=False)
     with Ground(options.directory) as ground:
         ground.prepare()
-        report = ROOT / "faults-report.json"
-        campaign = Campaign(ground, console, report)
+        campaign = Campaign(ground, console, options.report)
         for flow in options.flow or DUTIES:
             try:
                 measured = campaign.measure(flow)
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
             for case in (cases[int(number * step)] for number in range(int(len(cases) / step))):
                 campaign.run(case)
         status = campaign.finish()
-    console.print(f"{report.name} has them for machines.", highlight=False)
+    console.print(f"{options.report.name} has them for machines.", highlight=False)
     return status
 
 
