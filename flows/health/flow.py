@@ -26,7 +26,7 @@ from flows.health.outbox import Outbox, deliver, owe
 from flows.health.policy import Policy
 from flows.health.published import Outcome, publish
 from flows.health.state import State
-from flows.health.targets import Targets
+from flows.health.targets import Store, Targets
 from flows.health.views import artifact, said, summary
 from flows.health.windows import Window
 from flows.report import flow_run_id, line, logger
@@ -62,9 +62,9 @@ async def health(request: SweepRequest = SweepRequest()) -> dict[str, str]:
     settings = Settings.load()
     stack, run_id = settings.stack_name, flow_run_id()
     steps = _Steps()
-    await ping_async(settings, "start", run_id=run_id)
     try:
-        observations = await observe(Targets.from_settings(settings))
+        targets = Targets.from_settings(settings)
+        _, observations = await asyncio.gather(ping_async(settings, "start", run_id=run_id), observe(targets))
         previous = await _remembered(stack, steps)
         windows = await _windows(stack, steps)
         judgement = judge(previous, observations, Policy.from_settings(settings), datetime.now(UTC), windows)
@@ -89,7 +89,7 @@ async def health(request: SweepRequest = SweepRequest()) -> dict[str, str]:
                     memory.note(unemitted=())
                     await memory.save()
             async with steps.each("status page"):
-                await asyncio.wait_for(_publish(settings, judgement, run_id), PUBLISHING_S)
+                await asyncio.wait_for(_publish(settings, targets.store, judgement, run_id), PUBLISHING_S)
             async with steps.each("artifact"):
                 shown = artifact(verdicts, judgement.state)
                 await acreate_markdown_artifact(shown.markdown(), key=f"health-{stack}", description=shown.title)
@@ -186,7 +186,7 @@ def _channels(settings: Settings, steps: _Steps) -> list[Channel] | None:
         return None
 
 
-async def _publish(settings: Settings, judgement: Judgement, run_id: str) -> None:
+async def _publish(settings: Settings, target: Store | None, judgement: Judgement, run_id: str) -> None:
     state = judgement.state
     outcome = Outcome(
         stack=state.stack,
@@ -197,7 +197,6 @@ async def _publish(settings: Settings, judgement: Judgement, run_id: str) -> Non
         happenings=judgement.happenings,
         run_url=_url(run_id),
     )
-    target = Targets.from_settings(settings).store
     if target is None:
         await publish(outcome, None)
         return
