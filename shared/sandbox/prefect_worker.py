@@ -53,7 +53,7 @@ class PrefectWorker:
         if self._process is not None:
             self._process.signal(signal.SIGCONT)
 
-    def start(self, *, timeout: float = 60.0) -> None:
+    def start(self, *, timeout: float = 120.0) -> None:
         """Start the worker and return when the server has heard of it.
 
         Args:

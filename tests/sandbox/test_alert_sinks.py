@@ -86,7 +86,8 @@ def test_slack_takes_forms_whose_blocks_are_json_in_text(sinks: AlertSinks) -> N
         ({"text": "x", "thread_ts": "1.000001"}, "invalid_thread_ts"),
         ({"text": "x", "token": "xoxb-wrong"}, "invalid_auth"),
         ({"blocks": [section("x")] * 51}, "invalid_blocks"),
-        ({"text": "x", "attachments": [{"color": "#ff0000", "blocks": [section("")]}]}, "invalid_blocks"),
+        ({"text": "x", "attachments": [{"color": "#ff0000", "blocks": [section("")]}]}, "invalid_attachments"),
+        ({"blocks": [section("x" * 3000)] * 4}, "msg_blocks_too_long"),
     ],
 )
 def test_slack_refuses_with_200_and_a_word(sinks: AlertSinks, arguments: dict[str, Any], error: str) -> None:
@@ -135,10 +136,11 @@ def test_slack_allows_a_message_at_its_limits(sinks: AlertSinks) -> None:
     button = {"type": "button", "text": {"type": "plain_text", "text": "Run"}, "url": "https://x.example", "style": "danger"}
     blocks = [
         {"type": "header", "text": {"type": "plain_text", "text": "x" * 150, "emoji": True}},
-        {"type": "section", "fields": [{"type": "mrkdwn", "text": "x" * 2000}] * 10, "accessory": button},
-        {"type": "context", "elements": [{"type": "mrkdwn", "text": "x"}]},
+        {"type": "section", "fields": [{"type": "mrkdwn", "text": "x" * 2000}, *[{"type": "mrkdwn", "text": "x"}] * 9]},
+        {"type": "section", "text": {"type": "mrkdwn", "text": "x" * 3000}, "accessory": button},
+        {"type": "context", "elements": [{"type": "mrkdwn", "text": "x"}] * 10},
         {"type": "actions", "elements": [button]},
-        *[section("x" * 3000)] * 46,
+        *[section("x")] * 45,
     ]
     assert say(sinks, text="x", blocks=blocks)["ok"]
 

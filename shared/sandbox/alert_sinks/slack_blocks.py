@@ -5,10 +5,10 @@ Limits are those of Slack's reference (docs.slack.dev/reference/block-kit); the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["problems"]
+__all__ = ["problems", "texts"]
 
 _BLOCKS = 50
 _ID = 255
@@ -31,6 +31,19 @@ def problems(blocks: object, where: str = "/blocks") -> list[str]:
     ids = [str(block["block_id"]) for block in blocks if isinstance(block, dict) and block.get("block_id")]
     found += [_at(f"`block_id` {one} already exists", where) for one in sorted({one for one in ids if ids.count(one) > 1})]
     return found
+
+
+def texts(value: object) -> Iterator[str]:
+    """Every text that blocks show, however deep."""
+    if isinstance(value, list):
+        for item in value:
+            yield from texts(item)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            if name == "text" and isinstance(item, str):
+                yield item
+            else:
+                yield from texts(item)
 
 
 def _at(problem: str, where: str) -> str:

@@ -187,7 +187,7 @@ class Worker:
                         [worker],
                     )
             except psycopg.Error as error:  # web has not made the table yet, or Postgres is away
-                _log(f"background migrations: {type(error).__name__}: {error}")
+                _log(f"background migrations: {str(error).partition(chr(10))[0]}")
                 await asyncio.sleep(1.0)
             else:
                 return
