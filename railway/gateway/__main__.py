@@ -20,6 +20,10 @@ from railway.gateway.state import Keeper
 
 STORE_TIMEOUT = 10.0
 """Seconds that the store may take to answer."""
+SHORTEST_TOKEN = 20
+"""Characters; a shorter token is used, and complained about."""
+
+_log = logging.getLogger("railway.gateway")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,6 +44,10 @@ def main(argv: list[str] | None = None) -> int:
     except (StackError, OSError) as error:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 - the container's log
         return 1
+    if settings.gateway_token and len(settings.gateway_token.get_secret_value()) < SHORTEST_TOKEN:
+        _log.warning(
+            "GATEWAY_TOKEN has fewer than %d characters and can be guessed; make one: openssl rand -hex 32", SHORTEST_TOKEN
+        )
     keeper.start()
     try:
         make_server(app).run(sockets=[listening])

@@ -95,7 +95,11 @@ class Gateway:
             return Response(status_code=HTTPStatus.BAD_REQUEST)
         if body is None:
             return PlainTextResponse("the form is too large\n", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        given = parse_qs(body.decode(errors="replace"), max_num_fields=8).get("token", [""])[0].strip()
+        try:
+            fields = parse_qs(body.decode(errors="replace"), max_num_fields=8)
+        except ValueError:
+            return PlainTextResponse("not the form of this page\n", HTTPStatus.BAD_REQUEST)
+        given = fields.get("token", [""])[0].strip()
         access = self.gate.by_text(request, given)
         if access is Access.UNSET:
             return RedirectResponse("/", HTTPStatus.SEE_OTHER)

@@ -91,6 +91,7 @@ class Keeper:
         self._refresh, self._history_refresh = refresh, history_refresh
         self._now = now
         self._stop = threading.Event()
+        self._looking = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="refresh", daemon=True)
         self._days: dict[date, Day] = {}
         self._days_due = 0.0
@@ -123,6 +124,10 @@ class Keeper:
 
     def look(self) -> None:
         """Ask the source, and the store when it is time, and render."""
+        with self._looking:
+            self._look()
+
+    def _look(self) -> None:
         last = self.snapshot.known
         published, failed, seen_at = last.published, "", last.seen_at
         try:

@@ -120,6 +120,13 @@ def test_a_wrong_token_in_the_form_is_said_beside_the_field(gateway: Served) -> 
     assert "guess" not in answer.text
 
 
+@pytest.mark.parametrize(("body", "code"), [(b"", 401), (b"\xff\xfe=%00", 401), (b"&".join([b"a=b"] * 20), 400)])
+def test_what_is_not_the_form_is_refused(gateway: Served, body: bytes, code: int) -> None:
+    answer = gateway.http.post("/login", content=body, headers={"X-Forwarded-For": "198.51.100.23"})
+    assert answer.status_code == code
+    assert "set-cookie" not in answer.headers
+
+
 def test_a_cookie_starts_nothing(gateway: Served) -> None:
     session = gateway.http.post("/login", data={"token": TOKEN}).headers["set-cookie"].partition(";")[0]
     gateway.http.cookies.clear()

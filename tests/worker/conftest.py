@@ -1,0 +1,50 @@
+"""A Prefect server of these tests' own, without a worker, and a work pool in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from shared.sandbox.prefect_api import PrefectApi
+from shared.sandbox.prefect_server import PrefectServer
+from shared.sandbox.stack import STATE
+
+POOL = "drain"
+
+
+@dataclass(frozen=True)
+class Prefect:
+    """The server. api: what the sandbox asks it. http: everything else, at its REST API."""
+
+    server: PrefectServer
+    api: PrefectApi
+    http: httpx.Client
+
+
+@pytest.fixture(scope="session")
+def prefect(state_directory: Path) -> Iterator[Prefect]:
+    """A server with the deployments `waiting/here` and `backup/on-demand` in the pool of these tests."""
+    server = PrefectServer(state_directory / "prefect-of-worker", STATE / "cache", schedules=False)
+    server.start(timeout=240)
+    try:
+        with PrefectApi(server.api_url) as api, httpx.Client(base_url=server.api_url, trust_env=False, timeout=30) as http:
+            api.create_process_pool(POOL)
+            api.create_process_pool("elsewhere")
+            deploy(http, "waiting", "here", POOL)
+            deploy(http, "waiting", "elsewhere", "elsewhere")
+            deploy(http, "backup", "on-demand", "elsewhere")
+            yield Prefect(server, api, http)
+    finally:
+        server.stop()
+
+
+def deploy(http: httpx.Client, flow: str, name: str, pool: str) -> None:
+    """Make a deployment of `tests/worker/waiting.py`, whatever the flow is called."""
+    flow_id = http.post("/flows/", json={"name": flow}).raise_for_status().json()["id"]
+    folder = {"prefect.deployments.steps.set_working_directory": {"directory": str(Path(__file__).parent)}}
+    document = {"name": name, "flow_id": flow_id, "entrypoint": "waiting.py:waiting", "work_pool_name": pool, "path": "."}
+    http.post("/deployments/", json={**document, "pull_steps": [folder]}).raise_for_status()
