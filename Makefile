@@ -21,7 +21,7 @@ venv: ## Create or update .venv from requirements.lock
 litellm: venv ## Install the LiteLLM gateway of the sandbox into .venv/litellm
 	@shared/scripts/litellm.sh
 
-demo: venv ## Run a night on a stack of real engines: backup, drill, disaster, restore; writes demo-report.json
+demo: venv litellm ## Run a night on a stack of real engines: backup, drill, disaster, restore; writes demo-report.json
 	@$(python) -m shared.sandbox.demo
 
 sandbox: venv litellm ## Start that stack with its Prefect UI and keep it up until Ctrl-C
