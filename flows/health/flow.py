@@ -37,6 +37,10 @@ PUBLISHING_S = 30.0
 """The page and its history may take so long: a store that hangs must not keep the next sweep from starting."""
 
 
+SHOWING_S = 15.0
+"""The artifact may take so long."""
+
+
 class SweepRequest(BaseModel):
     """How to look."""
 
@@ -92,7 +96,8 @@ async def health(request: SweepRequest = SweepRequest()) -> dict[str, str]:
                 await asyncio.wait_for(_publish(settings, targets.store, judgement, run_id), PUBLISHING_S)
             async with steps.each("artifact"):
                 shown = artifact(verdicts, judgement.state)
-                await acreate_markdown_artifact(shown.markdown(), key=f"health-{stack}", description=shown.title)
+                showing = acreate_markdown_artifact(shown.markdown(), key=f"health-{stack}", description=shown.title)
+                await asyncio.wait_for(showing, SHOWING_S)
         steps.check()
     except BaseException as error:
         await ping_async(settings, "fail", run_id=run_id, said=type(error).__name__)

@@ -67,7 +67,7 @@ def _result(seen: Mapping[str, Observation], aspect: str, before: Track) -> tupl
         status = seen[aspect].status if aspect in seen else Status.UNKNOWN
         return {Status.OK: GOOD, Status.UNKNOWN: None}.get(status, BAD), ()
     telling = {name: one for name, one in seen.items() if not is_aside(one.service, name)}
-    down = tuple(name for name, one in telling.items() if one.status is Status.DOWN)
+    down = tuple(sorted(name for name, one in telling.items() if one.status is Status.DOWN))
     if down:
         return BAD, down
     unknown = {name for name, one in telling.items() if one.status is Status.UNKNOWN}

@@ -131,6 +131,12 @@ def test_a_casualty_seen_before_its_cause_opens_nothing() -> None:
     assert watch.opened == ["postgres"]
 
 
+def test_bad_sweeps_shared_with_a_need_are_not_held_against_who_needs_it() -> None:
+    watch = Watch()
+    watch.rows(postgres="DD...", litellm="DDDD.")
+    assert watch.opened == []
+
+
 def test_two_causes_are_two_incidents_and_their_casualty_is_listed_in_both() -> None:
     watch = Watch()
     watch.rows(postgres="DDD", redis="DDD", litellm="DDD")
