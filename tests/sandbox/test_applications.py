@@ -27,6 +27,7 @@ from shared.sandbox.langfuse_double import LangfuseWeb, LangfuseWorker
 from shared.sandbox.langfuse_double.configuration import Configuration
 from shared.sandbox.langfuse_double.queue import Job, Queue
 from shared.sandbox.stack import Sandbox
+from tests.sandbox.test_stack import OF_APPLICATIONS
 
 HTTP = httpx.Client(trust_env=False, timeout=20.0)  # one for all: a client takes longer to make than a request
 
@@ -457,6 +458,9 @@ def test_the_environment_leads_to_the_applications(
     for name, value in applications.environment().items():
         monkeypatch.setenv(name, value)
     settings = Settings.load()
+    required = [name for name, field in Settings.model_fields.items() if field.default in (None, "")]
+    unset = [name for name in required if not getattr(settings, name)]
+    assert [name for name in unset if name.startswith(OF_APPLICATIONS)] == []
     assert (settings.litellm_url, settings.langfuse_web_url) == (apps.litellm.url, apps.langfuse_web.url)
     assert settings.require("litellm_master_key") == apps.litellm.master_key
     assert call(apps.langfuse_web, "projects", auth=(settings.langfuse_public_key, settings.require("langfuse_secret_key")))

@@ -103,14 +103,26 @@ def test_the_backup_role_reads_what_owners_write_and_writes_nothing(sandbox: San
             owner.execute("DROP TABLE only_read_me")
 
 
+OF_APPLICATIONS = ("litellm_", "langfuse_", "slack_", "discord_", "pagerduty_", "alert_", "heartbeat_")
+"""What settings about the applications begin with; this sandbox has none (see test_applications.py)."""
+UNUSED = [
+    "clickhouse_store_endpoint",  # ClickHouse reaches the store under the same address
+    "prefect_api_auth_string",  # the server is open
+    "prefect_api_key",  # and no cloud
+    "gateway_token",
+    "gateway_url",
+    "source_endpoint",  # Langfuse's bucket is on the same server
+    "copy_lock_mode",  # nothing is locked
+]
+
+
 def test_the_environment_says_all_that_settings_can_ask(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in sandbox.environment().items():
         monkeypatch.setenv(name, value)
     settings = Settings.load()
     required = [name for name, field in Settings.model_fields.items() if field.default in (None, "")]
     unset = [name for name in required if not getattr(settings, name)]
-    # ClickHouse reaches the store under the same address, Langfuse's bucket is on the same server, nothing is locked
-    assert unset == ["clickhouse_store_endpoint", "source_endpoint", "copy_lock_mode"]
+    assert [name for name in unset if not name.startswith(OF_APPLICATIONS)] == UNUSED
 
 
 def test_the_environment_file_is_private_and_complete(sandbox: Sandbox) -> None:
