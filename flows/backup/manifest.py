@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from flows.backup.canonical import canonical
+
 
 class Record(BaseModel):
     """Base of everything in the manifest: immutable, and strict about what it does not know."""
@@ -227,7 +229,7 @@ class Manifest(Record):
 
     def signed_bytes(self) -> bytes:
         """Return the canonical JSON that the signature covers."""
-        return _canonical(self.model_dump(mode="json", exclude={"signature"}))
+        return canonical(self.model_dump(mode="json", exclude={"signature"}))
 
     def details(self) -> dict[str, dict[str, Any]]:
         """Return what a stored manifest keeps apart, as JSON: component as `kind/name` -> field -> value."""
@@ -274,7 +276,7 @@ class Manifest(Record):
         body = json.loads(data)
         manifest = cls.model_validate(body)
         body.pop("signature", None)
-        return manifest, _canonical(body)
+        return manifest, canonical(body)
 
     @property
     def postgres(self) -> list[PostgresDatabase]:
@@ -320,7 +322,3 @@ class Manifest(Record):
 
 
 _DETAILS: dict[str, tuple[str, ...]] = {"postgres": ("tables", "sequences", "catalogue"), "clickhouse": ("tables",)}
-
-
-def _canonical(body: dict[str, Any]) -> bytes:
-    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()

@@ -33,15 +33,17 @@ class Findings:
     Args:
         service: that they are about, unless one says otherwise.
         main: the aspect that stands for the service: where it is down, nothing else is said.
-        title: of the service, for sentences; default that of railway/stack.py.
+
+    Attributes:
+        title: of what is asked, for sentences; that of railway/stack.py unless a check asks somebody else.
     """
 
-    def __init__(self, service: str, main: str, *, title: str = "") -> None:
+    def __init__(self, service: str, main: str) -> None:
         self.service = service
         self.main = main
-        self.title = title or (SERVICES[service].title if service in SERVICES else service.capitalize())
+        self.title = SERVICES[service].title if service in SERVICES else service
         self._found: dict[tuple[str, str], Observation] = {}
-        self._looking: dict[str, Status | None] = {}
+        self._looking: dict[str, tuple[Status | None, str]] = {}
 
     @property
     def observations(self) -> list[Observation]:
@@ -99,7 +101,7 @@ class Findings:
             silent: what it means when there is no answer; None: nothing, because another check says so.
             remedy: what to do then.
         """
-        self._looking[aspect] = silent
+        self._looking[aspect] = silent, remedy
         try:
             yield
         except NoAnswer as error:
@@ -117,9 +119,9 @@ class Findings:
 
     def cut(self, seconds: float) -> None:
         """The time is over: say so of everything that is still being looked at."""
-        for aspect, silent in self._looking.items():
+        for aspect, (silent, remedy) in self._looking.items():
             if self.status(aspect) is None:
-                self._silent(aspect, silent, f"did not answer within {seconds:g} s", "")
+                self._silent(aspect, silent, f"did not answer within {seconds:g} s", remedy)
         self._looking.clear()
 
     def _silent(self, aspect: str, silent: Status | None, how: str, remedy: str) -> None:

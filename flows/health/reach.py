@@ -29,8 +29,8 @@ AGAIN_AFTER = 0.3
 """Seconds before the second try of a connection that was refused: a service that has just been restarted listens by then."""
 LONGEST = 10.0
 """Seconds without a byte; every check's own deadline is shorter."""
-LARGEST = 1 << 20
-"""Bytes of an answer that are read; health endpoints answer with a few."""
+LARGEST = 1 << 24
+"""Bytes of an answer that are read; health endpoints answer with a few, a manifest is the longest."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from blocks.errors import IntegrityError, ObjectMissing
 from blocks.keys import BackupKeys
 from blocks.s3_light import parse_page, refusal
-from flows.backup.manifest import Manifest
+from flows.backup.canonical import open_document
 from flows.health.findings import Findings
 from flows.health.observation import Status
 from flows.health.reach import Web, web
@@ -37,7 +37,7 @@ _HOPELESS = 3
 
 @dataclass(frozen=True)
 class _Set:
-    """One committed set: when it was taken, why it is not to be relied on (empty when it is), and its last drill."""
+    """One committed set: when it was taken, why it is not to be relied on, or empty, and its last drill."""
 
     id: str
     taken_at: datetime
@@ -48,6 +48,7 @@ class _Set:
 async def check(target: Store, found: Findings, limits: Limits) -> None:
     """Look at the newest sets. Where the store is silent they are unknown: its own check says more."""
     keys = BackupKeys(recipients=[], verify_key=target.verify_key, signing_key=target.signing_key)
+    found.title = "the store of the backups"
     with found.looking(MAIN, Status.UNKNOWN, remedy="see the object store"):
         async with web(target.place.base) as server:
             begun = time.monotonic()
@@ -86,29 +87,32 @@ class _Reader:
     async def _set(self, set_id: str) -> _Set | None:
         """Read one set; None for a folder that is none: its run is under way, or died."""
         try:
-            manifest, checks = await asyncio.gather(self._manifest(set_id), self._checks(set_id))
-            missing = [base for base in manifest.bases if base not in self._ids]
-            for base in manifest.bases - set(missing):
+            (taken_at, bases), checks = await asyncio.gather(self._manifest(set_id), self._checks(set_id))
+            missing = [base for base in bases if base not in self._ids]
+            for base in bases - set(missing):
                 await self._manifest(base)
         except ObjectMissing:
             return None
         except IntegrityError as error:
             return _Set(set_id, datetime.fromtimestamp(0, UTC), str(error), None)
         fault = f"the set {missing[0]}, which it is a difference to, is gone" if missing else checks.fault
-        return _Set(set_id, manifest.created_at, fault, checks.drill)
+        return _Set(set_id, taken_at, fault, checks.drill)
 
-    async def _manifest(self, set_id: str) -> Manifest:
+    async def _manifest(self, set_id: str) -> tuple[datetime, set[str]]:
+        """Read when a set was taken and which sets it is a difference to; what we have signed needs no other proof."""
         data = await self._get(set_id, "manifest.json")
         if not data:
             raise ObjectMissing(f"set {set_id}: its manifest is empty")
         try:
-            manifest, signed = Manifest.with_signed_bytes(data)
+            body, signed, signature = open_document(data)
         except ValueError:
-            raise IntegrityError("its manifest is not of format v1") from None
-        self._keys.verify(signed, manifest.signature.value if manifest.signature else "")
-        if manifest.id != set_id:
-            raise IntegrityError("its manifest is that of another set")
-        return manifest
+            raise IntegrityError("its manifest is no JSON document") from None
+        self._keys.verify(signed, signature)
+        stack = self._target.root.rstrip("/").rpartition("/")[2]
+        if (body.get("format"), body.get("id"), body.get("stack")) != (1, set_id, stack):
+            raise IntegrityError("its manifest is that of another set, or of a format that this version does not know")
+        bases = {str(component["base"]) for component in body["components"] if component.get("base")}
+        return datetime.fromisoformat(body["created_at"]), bases
 
     async def _checks(self, set_id: str) -> SideFile:
         try:

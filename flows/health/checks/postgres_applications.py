@@ -36,7 +36,7 @@ async def look_into(url: str, service: str, database: str, found: Findings) -> N
             )
         except Crowded:
             found.add(ledger, Status.UNKNOWN, f"the database of {service} has no connection left, so nobody looked into it")
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled):
+        except psycopg.errors.LockNotAvailable:
             what = f"tables of {service} are locked, as by a migration that is under way, so nobody looked into them"
             found.add(ledger, Status.UNKNOWN, f"{what}; if that lasts, look at pg_locks")
         except psycopg.errors.InsufficientPrivilege:

@@ -54,7 +54,7 @@ class Session:
         """Run a query.
 
         Raises:
-            Closed, NoAnswer: the session was ended.
+            Closed, NoAnswer: the session was ended, or the answer takes too long.
             psycopg.Error: the server refused it.
         """
         asked = asyncio.ensure_future(self._connection.execute(sql, parameters or None))
@@ -67,6 +67,8 @@ class Session:
             with suppress(psycopg.Error):
                 await asked
             raise
+        except psycopg.errors.QueryCanceled:
+            raise NoAnswer("took longer than 2 s") from None
         except psycopg.OperationalError as error:
             if error.sqlstate is not None and not error.sqlstate.startswith(("57P", "08")):
                 raise

@@ -45,6 +45,7 @@ async def check_server(target: Prefect, found: Findings) -> None:
 
 async def check_worker(target: Prefect, found: Findings, limits: Limits) -> None:
     """Look at the pool, its workers and what should have run; unknown where the server does not answer."""
+    found.title = "Prefect's API"
     with found.looking(WORKER, Status.UNKNOWN, remedy="see the Prefect server"):
         async with web(target.url, _headers(target)) as api:
             await _heartbeat(api, target.pool, found)

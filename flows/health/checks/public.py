@@ -25,6 +25,7 @@ def main_aspect(target: PublicUrl) -> str:
 
 async def check(target: PublicUrl, found: Findings, limits: Limits) -> None:
     """Look at one URL."""
+    found.title = target.host
     aspect, secure = main_aspect(target), f"certificate-{target.host}"
     with found.looking(aspect, Status.DOWN, remedy="see the service behind it, the domain's settings and its DNS"):
         try:
