@@ -1,7 +1,7 @@
 """`make demo`: one night of the stack on real engines, through the real Prefect server and worker.
 
-Backup, more writes, a differential backup, a drill, a disaster, a restore, an undo, lost objects, a copy, a prune. Each step
-checks what it claims; the report says what held. Exit status 0 only when every step did.
+Backup, more writes, a differential backup, a drill, a disaster, a restore, an undo, lost objects, a copy, a prune, an incident
+that is told and closed. Each step checks what it claims; the report says what held. Exit status 0 only when every step did.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from flows.restore import clickhouse as on_clickhouse
 from flows.restore import postgres as on_postgres
 from shared.sandbox import langfuse_bucket, langfuse_clickhouse, langfuse_postgres, litellm_schema
 from shared.sandbox.blocks import stack_from
+from shared.sandbox.demo_watch import watch_an_incident
 from shared.sandbox.prefect_api import FlowRunResult
 from shared.sandbox.report import Done, Steps
 from shared.sandbox.stack import Sandbox
@@ -195,6 +196,13 @@ class Demo:
             raise StepFailed(f"kept {left}, expected {newest.id} and its base {full.id}, without {by_hand.id}")
         return Done(f"kept the newest ({newest.id}) and its base, deleted {by_hand.id}")
 
+    def incident(self) -> Done:
+        """Postgres stops; people hear of one incident, and of its end."""
+        engine = self.sandbox.service("postgres")
+        if self.sandbox.applications is None:
+            raise StepFailed("the sandbox was started without its applications")
+        return watch_an_incident(engine.stop, engine.start, self.sweep, self.sandbox.applications.sinks, "postgres")
+
     # --- helpers -----------------------------------------------------------------------------------------------------
 
     def flow(self, deployment: str, request: dict[str, object]) -> FlowRunResult:
@@ -205,6 +213,11 @@ class Demo:
                 f"{deployment}: {result.state_name}: {result.message}\n{self.sandbox.flow_logs(result.id)[-2000:]}"
             )
         return result
+
+    def sweep(self) -> str:
+        """Look at every service once; returns the artifact."""
+        self.flow("health/sweep", {})
+        return self.sandbox.artifact(f"health-{self.stack.name}") or ""
 
     def entries(self) -> list[Entry]:
         """Return the sets in the store, newest first."""
@@ -260,11 +273,12 @@ def plain_bytes(manifest: Manifest) -> int:
 def main() -> int:
     """Run the demo; returns the exit status."""
     steps = Steps("A night of the stack", ROOT / "demo-report.json")
-    sandbox = Sandbox()
+    sandbox = Sandbox(applications=True)
 
     def start() -> Done:
         sandbox.start()
-        return Done(f"Postgres, ClickHouse, Redis, S3, Prefect server and worker; Prefect UI {sandbox.prefect_ui_url}")
+        engines = "Postgres, ClickHouse, Redis, S3, LiteLLM, Langfuse's stand-ins, Prefect server and worker"
+        return Done(f"{engines}; Prefect UI {sandbox.prefect_ui_url}")
 
     try:
         if steps.run("start the sandbox", start):
@@ -282,6 +296,7 @@ def main() -> int:
                 ("restore-bucket/on-demand", demo.lost_objects),
                 ("copy/on-demand, drill from the copy", demo.copy),
                 ("prune/daily", demo.prune),
+                ("health/sweep, an incident", demo.incident),
             ]
             for name, work in night:
                 steps.run(name, work)
