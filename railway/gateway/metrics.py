@@ -21,6 +21,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Family = GaugeMetricFamily | HistogramMetricFamily
 
 _WORDS = ("up", "degraded", "down", "unknown", "maintenance")
+_DISKS = {"disk", "volume"}
 _SEVERITIES = ("warning", "error", "critical")
 _CLASSES = range(4, 60, 4)
 """Bounds of the latency histogram, as classes of history: each twice as long as the one before, from 2 ms to 27 s."""
@@ -84,7 +85,7 @@ def _checks(published: Published) -> Iterator[Family]:
     yield _gauge("stack_check_limit", "Where the value stops being well", limits)
     queues = [({"aspect": names["aspect"]}, value) for names, value in values if names["unit"] == "jobs"]
     yield _gauge("stack_queue_jobs", "Jobs in Langfuse's queues: waiting, or given up", queues)
-    disks = [({"service": names["service"], "unit": names["unit"]}, v) for names, v in values if "disk" in names["aspect"]]
+    disks = [({"service": names["service"], "unit": names["unit"]}, v) for names, v in values if names["aspect"] in _DISKS]
     yield _gauge("stack_disk", "Disk as its check measures it, in the unit that the label names", disks)
 
 

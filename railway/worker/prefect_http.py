@@ -76,8 +76,8 @@ class PrefectHttp:
             if len(page) < _PAGE:
                 return found
 
-    def last_heartbeat(self, run_id: str) -> datetime | None:
-        """Return when a run's process last gave a sign of life, None where it never did.
+    def heartbeats(self, run_id: str) -> list[datetime]:
+        """Return when a run's process gave its last two signs of life, newest first; fewer where there are not so many.
 
         Raises:
             ServiceError: as in `runs`.
@@ -86,11 +86,10 @@ class PrefectHttp:
             "/events/filter",
             {
                 "filter": {"event": {"name": [HEARTBEAT]}, "resource": {"id": [f"prefect.flow-run.{run_id}"]}, "order": "DESC"},
-                "limit": 1,
+                "limit": 2,
             },
         )
-        events = answer["events"]
-        return datetime.fromisoformat(events[0]["occurred"]) if events else None
+        return [datetime.fromisoformat(event["occurred"]) for event in answer["events"][:2]]
 
     def set_state(self, run_id: str, state_type: str, name: str, message: str) -> None:
         """Force a run into a state.

@@ -7,17 +7,19 @@ pool may be at it, and two live at once whenever the container is replaced.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from blocks.errors import StackError
 from railway.worker.prefect_http import FlowRun, PrefectHttp
 
-__all__ = ["SILENCE", "STARTING", "reap_stale_runs", "silence_of"]
+__all__ = ["STARTING", "reap_stale_runs", "silence_of"]
 
-SILENCE = timedelta(seconds=150)
-"""Five heartbeats of 30 s, which is how often flow runs of this container send one (see `supervisor.py`)."""
 STARTING = timedelta(minutes=10)
-"""A run whose process never sent any sign may take so long from one state to the next."""
+"""A run whose process has sent fewer than two signs may be silent for so long: three times Prefect's own default, and more."""
+MISSED, SPARE = 3, timedelta(seconds=60)
+"""Else so many of its own heartbeats may be missing, and an event may take so long to arrive: 150 s for runs of this container,
+which send one every 30 s (see `supervisor.py`). Runs of a worker with other settings are measured by theirs."""
 
 _log = logging.getLogger("railway.worker")
 
@@ -32,8 +34,7 @@ def reap_stale_runs(prefect: PrefectHttp, pool: str, now: datetime | None = None
     now = now or datetime.now(UTC)
     crashed: list[str] = []
     for run in prefect.runs(pool, ("RUNNING", "PENDING", "CANCELLING")):
-        last = prefect.last_heartbeat(run.id)
-        if (silence := silence_of(run, last, now)) is None:
+        if (silence := silence_of(run, prefect.heartbeats(run.id), now)) is None:
             continue
         cancelled = run.state_type == "CANCELLING"
         message = f"its process has been silent for {silence.total_seconds():.0f} s: the worker that ran it was killed"
@@ -43,14 +44,15 @@ def reap_stale_runs(prefect: PrefectHttp, pool: str, now: datetime | None = None
     return crashed
 
 
-def silence_of(run: FlowRun, last: datetime | None, now: datetime) -> timedelta | None:
+def silence_of(run: FlowRun, beats: Sequence[datetime], now: datetime) -> timedelta | None:
     """Return for how long a run has been silent, None where that is not too long.
 
     Args:
-        last: its last heartbeat, None where it never sent one.
+        beats: its last two heartbeats, newest first; fewer where it has not sent so many.
     """
-    silence = now - max(last or run.state_at, run.state_at)
-    return silence if silence > (STARTING if last is None else SILENCE) else None
+    limit = STARTING if len(beats) < 2 else MISSED * (beats[0] - beats[1]) + SPARE
+    silence = now - max([run.state_at, *beats])
+    return silence if silence > limit else None
 
 
 def reap_or_say(prefect: PrefectHttp, pool: str) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from shared.engines.process import wait_until
 from shared.sandbox.prefect_api import PrefectApi
 from shared.sandbox.prefect_server import PrefectServer
 from shared.sandbox.stack import STATE
@@ -44,7 +46,20 @@ def prefect(state_directory: Path) -> Iterator[Prefect]:
 
 def deploy(http: httpx.Client, flow: str, name: str, pool: str) -> None:
     """Make a deployment of `tests/worker/waiting.py`, whatever the flow is called."""
-    flow_id = http.post("/flows/", json={"name": flow}).raise_for_status().json()["id"]
+    flow_id = _posted(http, "/flows/", {"name": flow})["id"]
     folder = {"prefect.deployments.steps.set_working_directory": {"directory": str(Path(__file__).parent)}}
     document = {"name": name, "flow_id": flow_id, "entrypoint": "waiting.py:waiting", "work_pool_name": pool, "path": "."}
-    http.post("/deployments/", json={**document, "pull_steps": [folder]}).raise_for_status()
+    _posted(http, "/deployments/", {**document, "pull_steps": [folder]})
+
+
+def _posted(http: httpx.Client, path: str, document: dict[str, Any]) -> dict[str, Any]:
+    """Make or update something; a server that is busy with its own start answers 503 on a busy machine."""
+    answers: list[httpx.Response] = []
+
+    def taken() -> bool:
+        answers.append(http.post(path, json=document))
+        return answers[-1].status_code != httpx.codes.SERVICE_UNAVAILABLE
+
+    wait_until(taken, timeout=60, what=f"Prefect's API to take {path}")
+    made: dict[str, Any] = answers[-1].raise_for_status().json()
+    return made

@@ -11,58 +11,59 @@ import pytest
 from blocks.errors import ServiceError
 from blocks.settings import Settings
 from railway.worker.prefect_http import FlowRun, PrefectHttp
-from railway.worker.reaper import SILENCE, STARTING, reap_stale_runs, silence_of
+from railway.worker.reaper import STARTING, reap_stale_runs, silence_of
 from shared.engines.process import free_port, wait_until
 from tests.worker.conftest import POOL, Prefect
 
 NOW = datetime.now(UTC)
 
 
+def _ages(*seconds: float) -> list[datetime]:
+    return [NOW - timedelta(seconds=one) for one in seconds]
+
+
 @pytest.mark.parametrize(
-    ("state", "state_age", "heartbeat_age", "stale"),
+    ("state", "state_age", "beats", "stale"),
     [
-        ("RUNNING", timedelta(hours=5), timedelta(seconds=29), False),
-        ("RUNNING", timedelta(hours=5), SILENCE + timedelta(seconds=1), True),
-        ("RUNNING", timedelta(minutes=1), None, False),
-        ("RUNNING", STARTING + timedelta(seconds=1), None, True),
-        ("PENDING", timedelta(minutes=5), None, False),
-        ("PENDING", STARTING + timedelta(seconds=1), None, True),
-        ("CANCELLING", timedelta(seconds=5), timedelta(hours=1), False),
+        ("RUNNING", timedelta(hours=5), _ages(29, 59), False),
+        ("RUNNING", timedelta(hours=5), _ages(149, 179), False),
+        ("RUNNING", timedelta(hours=5), _ages(151, 181), True),
+        ("RUNNING", timedelta(hours=5), _ages(590, 770), False),  # a worker with Prefect's default: one every 180 s
+        ("RUNNING", timedelta(hours=5), _ages(610, 790), True),
+        ("RUNNING", timedelta(minutes=9), _ages(540), False),
+        ("RUNNING", timedelta(minutes=11), _ages(660), True),
+        ("RUNNING", timedelta(minutes=1), [], False),
+        ("RUNNING", STARTING + timedelta(seconds=1), [], True),
+        ("PENDING", timedelta(minutes=5), [], False),
+        ("PENDING", STARTING + timedelta(seconds=1), [], True),
+        ("CANCELLING", timedelta(seconds=5), _ages(3600, 3630), False),
     ],
 )
-def test_a_run_is_stale_by_its_own_last_sign(
-    state: str, state_age: timedelta, heartbeat_age: timedelta | None, stale: bool
-) -> None:
+def test_a_run_is_stale_by_its_own_last_signs(state: str, state_age: timedelta, beats: list[datetime], stale: bool) -> None:
     run = FlowRun(id="1", name="one", state_type=state, state_at=NOW - state_age)
-    last = None if heartbeat_age is None else NOW - heartbeat_age
-    assert (silence_of(run, last, NOW) is not None) is stale
+    assert (silence_of(run, beats, NOW) is not None) is stale
 
 
-def test_silent_runs_are_crashed_and_those_that_live_or_are_of_other_pools_are_not(
-    prefect: Prefect,
-) -> None:
+def test_silent_runs_are_crashed_and_those_that_live_or_are_of_other_pools_are_not(prefect: Prefect) -> None:
+    # Their states are of this very moment, so the reaper's clock is put forward; the living one's heart beats until then.
     runs = {
-        "silent": _run(prefect.http, "waiting/here", "RUNNING", heartbeat=timedelta(minutes=10)),
-        "living": _run(prefect.http, "waiting/here", "RUNNING", heartbeat=timedelta(seconds=20)),
-        "cancelling": _run(prefect.http, "waiting/here", "CANCELLING", heartbeat=timedelta(minutes=10)),
-        "elsewhere": _run(prefect.http, "waiting/elsewhere", "RUNNING", heartbeat=timedelta(minutes=10)),
+        "silent": _run(prefect.http, "waiting/here", "RUNNING", 0),
+        "living": _run(prefect.http, "waiting/here", "RUNNING", 140),
+        "cancelling": _run(prefect.http, "waiting/here", "CANCELLING", 0),
+        "elsewhere": _run(prefect.http, "waiting/elsewhere", "RUNNING", 0),
     }
     with PrefectHttp(Settings(prefect_api_url=prefect.server.api_url)) as api:
         wait_until(
-            lambda: all(api.last_heartbeat(run) is not None for run in runs.values()),
-            timeout=30,
-            what="the events to be stored",
+            lambda: all(len(api.heartbeats(run)) == 2 for run in runs.values()), timeout=60, what="the events to be stored"
         )
-        # Their states are of this very moment, and so would be their last signs.
-        later = datetime.now(UTC) + SILENCE - timedelta(seconds=10)
-        assert reap_stale_runs(api, POOL, later) == []
-        crashed = reap_stale_runs(api, POOL, later + timedelta(seconds=20))
-        assert len(crashed) == 3, "living has given no sign since, either"
-    states = {name: prefect.http.get(f"/flow_runs/{run}").json()["state"] for name, run in runs.items()}
-    assert states["silent"]["type"] == "CRASHED"
-    assert "silent for" in states["silent"]["message"]
-    assert states["cancelling"]["type"] == "CANCELLED"
-    assert states["elsewhere"]["type"] == "RUNNING"
+        assert reap_stale_runs(api, POOL) == []
+        crashed = reap_stale_runs(api, POOL, datetime.now(UTC) + timedelta(seconds=200))
+    states = {name: prefect.http.get(f"/flow_runs/{run}").json() for name, run in runs.items()}
+    assert sorted(crashed) == sorted(states[name]["name"] for name in ("silent", "cancelling"))
+    assert states["silent"]["state_type"] == "CRASHED"
+    assert "silent for" in states["silent"]["state"]["message"]
+    assert states["cancelling"]["state_type"] == "CANCELLED"
+    assert {states[name]["state_type"] for name in ("living", "elsewhere")} == {"RUNNING"}
 
 
 def test_a_server_that_does_not_answer_is_said_in_one_line() -> None:
@@ -72,19 +73,22 @@ def test_a_server_that_does_not_answer_is_said_in_one_line() -> None:
             reap_stale_runs(api, POOL)
 
 
-def _run(prefect: httpx.Client, deployment: str, state: str, *, heartbeat: timedelta) -> str:
-    """Make a run in a state, whose process gave its last sign so long ago."""
+def _run(prefect: httpx.Client, deployment: str, state: str, last_beat: float) -> str:
+    """Make a run in a state, whose process gives its last sign so many seconds from now, and one 30 s before it."""
     found = prefect.get(f"/deployments/name/{deployment}").raise_for_status().json()
     made = prefect.post(f"/deployments/{found['id']}/create_flow_run", json={"state": {"type": "PENDING"}}).raise_for_status()
     run_id = str(made.json()["id"])
     change = {"state": {"type": state, "name": state.title()}, "force": True}
     prefect.post(f"/flow_runs/{run_id}/set_state", json=change).raise_for_status()
-    event = {
-        "id": str(uuid4()),
-        "event": "prefect.flow-run.heartbeat",
-        "occurred": (datetime.now(UTC) - heartbeat).isoformat(),
-        "resource": {"prefect.resource.id": f"prefect.flow-run.{run_id}"},
-        "payload": {},
-    }
-    prefect.post("/events", json=[event]).raise_for_status()
+    events = [
+        {
+            "id": str(uuid4()),
+            "event": "prefect.flow-run.heartbeat",
+            "occurred": (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(),
+            "resource": {"prefect.resource.id": f"prefect.flow-run.{run_id}"},
+            "payload": {},
+        }
+        for seconds in (last_beat - 30, last_beat)
+    ]
+    prefect.post("/events", json=events).raise_for_status()
     return run_id
