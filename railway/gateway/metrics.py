@@ -21,7 +21,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Family = GaugeMetricFamily | HistogramMetricFamily
 
 _WORDS = ("up", "degraded", "down", "unknown", "maintenance")
-_DISKS = {"disk", "volume"}
+_DISKS = {"disk", "database-sizes"}
 _SEVERITIES = ("warning", "error", "critical")
 _CLASSES = range(4, 60, 4)
 """Bounds of the latency histogram, as classes of history: each twice as long as the one before, from 2 ms to 27 s."""
