@@ -50,7 +50,9 @@ class LangfuseWeb(Block):
     def client(self) -> httpx.Client:
         """Return an HTTP client with the service as its base, and the project's keys where there are any."""
         auth = httpx.BasicAuth(self.public_key, self.secret_key.get_secret_value()) if self.secret_key else None
-        return httpx.Client(base_url=self.url, timeout=self.timeout, auth=auth, trust_env=False)
+        return httpx.Client(
+            base_url=self.url, timeout=self.timeout, auth=auth, trust_env=False, verify=self.url.startswith("https://")
+        )
 
     def check(self) -> None:
         """See that it answers, reaches its Postgres, and takes the project's keys where there are any.
@@ -102,7 +104,7 @@ class LangfuseWorker(Block):
 
     def client(self) -> httpx.Client:
         """Return an HTTP client with the service as its base."""
-        return httpx.Client(base_url=self.url, timeout=self.timeout, trust_env=False)
+        return httpx.Client(base_url=self.url, timeout=self.timeout, trust_env=False, verify=self.url.startswith("https://"))
 
     def check(self) -> None:
         """See that it answers, and reaches its Postgres and its Redis.
