@@ -81,7 +81,7 @@ def judge(
         said += [spoken] if spoken else []
         episodes.append(episode)
     opened = list(_opened(previous.stack, episodes, sweep, tracks, policy))
-    happenings = [*ended, *(Happening(kind="opened", incident=episode.incident, at=now) for episode in opened), *said]
+    happenings = [*ended, *(_opening(episode.incident) for episode in opened), *said]
     verdicts = {
         service: conclude(
             service,
@@ -127,6 +127,12 @@ def _opened(
         for aspect, one in seen.items():
             if one.status in BADLY and aspect not in aspects and is_ready(tracks, service, aspect, policy):
                 yield _open(stack, service, aspect, one.status, sweep, tracks)
+
+
+def _opening(incident: Incident) -> Happening:
+    return Happening(
+        kind="opened", incident=incident, at=incident.opened_at, note="comes and goes" if incident.flapping else ""
+    )
 
 
 def _open(stack: str, service: str, aspect: str, status: Status, sweep: Sweep, tracks: Mapping[str, Track]) -> Episode:

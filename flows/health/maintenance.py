@@ -107,16 +107,17 @@ def maintenance(stack: str, services: Iterable[str], reason: str, minutes: float
     try:
         opened = add(stack, services, reason, minutes, who)
         line(f"maintenance window {opened.id} for {', '.join(opened.services)} until {opened.ends_at:%H:%M} UTC")
-    except StackError as error:
-        line(f"no maintenance window: {error}; the work goes on, and the watch may alert")
+    except Exception as error:  # noqa: BLE001 - nothing about a window may stop the work
+        line(f"no maintenance window: {_in_a_line(error)}; the work goes on, and the watch may alert")
     try:
         yield
     finally:
         if opened is not None:
             try:
                 end(stack, [opened.id])
-            except StackError as error:
-                line(f"maintenance window {opened.id} could not be ended: {error}; it ends at {opened.ends_at:%H:%M} UTC")
+            except Exception as error:  # noqa: BLE001 - as above
+                ends = f"it ends at {opened.ends_at:%H:%M} UTC"
+                line(f"maintenance window {opened.id} could not be ended: {_in_a_line(error)}; {ends}")
 
 
 @contextmanager
@@ -136,6 +137,10 @@ def swapping(stack: str, parts: Iterable[str], what: str) -> Iterator[None]:
         return
     with maintenance(stack, services, what, _SWAP_MINUTES, who="restore"):
         yield
+
+
+def _in_a_line(error: Exception) -> str:
+    return str(error) if isinstance(error, StackError) else type(error).__name__
 
 
 def _change(stack: str, new: Sequence[Window], ending: Sequence[str]) -> list[Window]:

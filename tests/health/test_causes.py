@@ -150,6 +150,19 @@ def test_an_unknown_need_excuses_nobody() -> None:
     assert watch.opened == ["litellm"]
 
 
+def test_a_cause_that_cannot_be_seen_any_more_is_still_the_cause() -> None:
+    watch = Watch()
+    for ping in (DOWN, DOWN, DOWN, *[UNKNOWN] * 8):
+        watch.observe(
+            [
+                observation("redis", "ping", ping),
+                observation("redis", "policy", UNKNOWN if ping is DOWN else OK),
+                observation("litellm", "liveness", DOWN),
+            ]
+        )
+    assert watch.opened == ["redis"]
+
+
 def test_a_degraded_need_excuses_nobody() -> None:
     watch = Watch()
     watch.rows(postgres="dddd", litellm="DDDD")

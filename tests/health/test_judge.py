@@ -104,6 +104,7 @@ def test_unknown_never_counts_as_up(row: str) -> None:
 
 def test_unknown_between_bad_sweeps_does_not_begin_the_count_anew() -> None:
     assert kinds(Watch().rows(minio="D??D?D")) == ["opened"]
+    assert kinds(Watch().rows(minio="d??d?d")) == ["opened"]
 
 
 def test_an_aspect_that_was_down_and_cannot_be_seen_does_not_end_the_incident_because_another_is_well() -> None:
@@ -242,6 +243,7 @@ def test_what_comes_and_goes_is_one_incident_that_ends_when_it_stays() -> None:
     watch = Watch()
     watch.rows(redis="D." * 40)
     assert kinds(watch.happenings).count("opened") == 1
+    assert watch.happenings[0].note == "comes and goes"
     assert "closed" not in kinds(watch.happenings)
     assert watch.open["redis"].flapping
     said = watch.rows(redis="." * 20)

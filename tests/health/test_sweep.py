@@ -12,15 +12,17 @@ from typing import Any
 
 import httpx
 import pytest
+from prefect import flow
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from blocks.errors import IntegrityError, ServiceError
 from flows.health import maintenance as keeping
 from flows.health.events import emit, event_id
 from flows.health.flow import SweepRequest, health, memory_name
-from flows.health.maintenance import maintenance, windows, windows_async
+from flows.health.maintenance import maintenance, swapping, windows, windows_async
 from flows.health.memory import load_text, save_text
 from flows.health.state import State
+from flows.health.windows import Window
 from flows.maintenance.flow import MaintenanceRequest
 from flows.maintenance.flow import maintenance as maintenance_flow
 from shared.engines.process import free_port, wait_until
@@ -135,6 +137,18 @@ def test_a_window_is_open_during_planned_work_and_gone_after_it(server: httpx.Cl
     with pytest.raises(RuntimeError, match="the work itself"), maintenance("planned", ["all"], "", 5):
         raise RuntimeError("the work itself")
     assert windows("planned") == ([], [])
+
+
+def test_a_swap_mutes_those_that_hold_the_data_and_those_that_need_them(server: httpx.Client) -> None:
+    @flow
+    def swap() -> list[Window]:
+        with swapping(MINE, ["clickhouse"], "restore 7"):
+            return windows(MINE)[0]
+
+    (window,) = swap()
+    assert window.services == ("clickhouse", "langfuse-web", "langfuse-worker", "backups")
+    assert window.reason == "restore 7"
+    assert windows(MINE) == ([], [])
 
 
 def test_work_goes_on_where_no_window_can_be_opened(server: httpx.Client) -> None:
