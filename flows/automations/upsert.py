@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID, uuid5
 
+from prefect.blocks.abstract import NotificationBlock
 from prefect.client.orchestration import PrefectClient
 from prefect.events.schemas.automations import Automation, AutomationCore
 from prefect.exceptions import ObjectNotFound
@@ -126,15 +127,25 @@ async def _deployment_id(client: PrefectClient) -> UUID:
 
 
 async def _block_id(client: PrefectClient, made: ServerBlock, *, dry_run: bool) -> UUID:
+    """The id of a block document that says what the settings say; saved unless it does already."""
+    try:
+        slug = made.block.get_block_type_slug()
+        present = await client.read_block_document_by_name(made.name, slug, include_secrets=True)
+    except ObjectNotFound:
+        present = None
+    if present is not None and (dry_run or _says(present.data, made.block)):
+        return present.id
     if dry_run:
-        try:
-            slug = made.block.get_block_type_slug()
-            return (await client.read_block_document_by_name(made.name, slug, include_secrets=False)).id
-        except ObjectNotFound:
-            return uuid5(_NOT_YET, made.name)
-    save: Any = made.block.save
+        return uuid5(_NOT_YET, made.name)
+    save: Any = made.block.save  # takes a second: it registers the type and its schema anew each time
     saved: UUID = await save(made.name, overwrite=True, client=client)
     return saved
+
+
+def _says(data: dict[str, Any], block: NotificationBlock) -> bool:
+    """Whether a document holds what a block would be saved as, secrets included."""
+    wanted_data = block.model_dump(mode="json", by_alias=True, context={"include_secrets": True})
+    return all(wanted_data.get(name) == value for name, value in data.items())
 
 
 def _difference(before: Automation, after: AutomationCore) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from prefect.client.orchestration import PrefectClient
 from blocks.settings import Settings
 from flows.automations.upsert import Change, upsert
 from flows.automations.wanted import tag_of
+from shared.engines.process import wait_until
 from shared.sandbox.alert_sinks import AlertSinks
 from shared.sandbox.stack import Sandbox
 
@@ -35,10 +37,17 @@ class Site:
     first: list[Change]
     second: list[Change]
 
-    def post(self, path: str, body: dict[str, Any]) -> Any:
+    def post(self, path: str, body: dict[str, Any] | list[dict[str, Any]]) -> Any:
         answer = self.http.post(path, json=body)
+        # a server whose SQLite is busy for long says so
+        deadline = time.monotonic() + 60
+        while answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and time.monotonic() < deadline:
+            answer = self.http.post(path, json=body)
         answer.raise_for_status()
         return answer.json() if answer.content else None
+
+    def delete(self, path: str) -> None:
+        wait_until(lambda: self.http.delete(path).status_code in (204, 404), timeout=60, what=f"{path} to be deleted")
 
     def run(self, flow: str, state: str, state_type: str, message: str = "") -> str:
         """A run of a flow in the work pool that went through Running to this state; nobody executes it."""
@@ -53,7 +62,7 @@ class Site:
     def emit(self, event: str, resource: dict[str, str]) -> None:
         """An event as the server itself would emit it."""
         body = {"event": event, "resource": resource, "occurred": datetime.now(UTC).isoformat(), "id": str(uuid4())}
-        self.http.post("/events", json=[body]).raise_for_status()
+        self.post("/events", [body])
 
     def upsert(self, *, dry_run: bool = False, prune: bool = False) -> list[Change]:
         async def act() -> list[Change]:
@@ -77,7 +86,7 @@ def site(sandbox: Sandbox) -> Iterator[Site]:
         finally:
             for one in made.post("/automations/filter", {"limit": 200}):
                 if tag_of(settings) in one["tags"]:
-                    http.delete(f"/automations/{one['id']}").raise_for_status()
+                    made.delete(f"/automations/{one['id']}")
             for block in made.post("/block_documents/filter", {"limit": 200}):
                 if str(block["name"]).startswith("watched-watch-"):
-                    http.delete(f"/block_documents/{block['id']}").raise_for_status()
+                    made.delete(f"/block_documents/{block['id']}")
