@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from rich.console import Console
@@ -23,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make crash", description=__doc__)
     parser.add_argument("--flow", choices=list(DUTIES), action="append", help="only this flow; may be given again")
     parser.add_argument("--fault", default="", help="only this fault, or those whose name contains this")
-    parser.add_argument("--at", default="", help="only at this point, as the report names it")
+    parser.add_argument("--at", default="*", help="only at this point, as the report names it; may have wildcards: 'journal*'")
     parser.add_argument("--only", type=int, default=0, metavar="N", help="N cases of each flow, spread evenly")
     parser.add_argument("--quick", action="store_true", help="a dozen representative cases")
     parser.add_argument("--directory", type=Path, default=STATE / "faults", help="folder for everything it makes")
@@ -46,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
             cases: list[Case] = cases_of(flow, measured, ground)
             if options.quick:
                 cases = list(representative(cases))
-            cases = [case for case in cases if options.fault in case.fault and options.at in ("", case.at)]
+            cases = [case for case in cases if options.fault in case.fault and fnmatchcase(case.at, options.at)]
             step = max(1.0, len(cases) / options.only) if options.only else 1.0
             for case in (cases[int(number * step)] for number in range(int(len(cases) / step))):
                 campaign.run(case)
