@@ -129,7 +129,7 @@ class Campaign:
             process.wait(RUN_TIMEOUT)
             problems = self._judge(case, process)
             if case.damaged:
-                problems += self.checker.after_fault(before, damaged=True)
+                problems += self.checker.after_fault(before, damaged=True, removed=run.removed)
         happened = "; ".join(part for part in (run.happened, self._ending(process)) if part)
         if case.damaged:
             ground.drop_findings()

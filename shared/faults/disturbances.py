@@ -37,13 +37,14 @@ class Run:
 
     Attributes:
         process: from its start on. environment: variables that it gets besides. file_limit: bytes of a file, 0 for no limit.
-        happened: what the disturbance did, in words.
+        happened: what the disturbance did, in words. removed: keys of objects that it took out of the store.
     """
 
     process: FlowProcess | None = None
     environment: dict[str, str] = field(default_factory=dict)
     file_limit: int = 0
     happened: str = ""
+    removed: set[str] = field(default_factory=set)
     started: threading.Event = field(default_factory=threading.Event)
 
     def kill(self, request: Request) -> None:
@@ -178,6 +179,7 @@ class Damage:
         changed = list(self.what(ground))
         before = {key: ground.store.get(key) for key, _ in changed}
         run.happened = ", ".join("/".join(key.split("/")[-2:]) for key in before)
+        run.removed = {key for key, data in changed if data is None}
         for key, data in changed:
             if data is None:
                 ground.store.remove([key])

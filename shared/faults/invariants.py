@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import psutil
@@ -71,15 +71,16 @@ class Checker:
         }
         return Before(frozenset(e.id for e in entries), stay, objects, self.ground.data.fingerprint(), restored)
 
-    def after_fault(self, before: Before, *, damaged: bool = False) -> list[str]:
+    def after_fault(self, before: Before, *, damaged: bool = False, removed: Collection[str] = ()) -> list[str]:
         """Name what does not hold right after a flow was hit.
 
         Args:
             damaged: somebody changed objects of the store, so sets may be bad and may be known to be.
+            removed: those that somebody took away.
         """
         problems = [] if damaged else self.bad_sets(self.ground.store)
         problems += self.bad_copies()
-        problems += self._lost(before, damaged=damaged)
+        problems += self._lost(before, damaged=damaged, removed=removed)
         problems += self._live(before)
         problems += self._lock()
         return problems
@@ -160,9 +161,9 @@ class Checker:
             known = self._hashed[(key, found.etag)] = hashlib.sha256(store.get(key)).hexdigest()
         return [] if known == sha256 else [f"{key} is not what was stored"]
 
-    def _lost(self, before: Before, *, damaged: bool) -> list[str]:
+    def _lost(self, before: Before, *, damaged: bool, removed: Collection[str]) -> list[str]:
         now = {item.key: item.etag for item in self.ground.store.list(self.ground.store.root)}
-        gone = sorted(key for key in before.objects if key not in now)
+        gone = sorted(key for key in before.objects if key not in now and key not in removed)
         changed = [] if damaged else sorted(key for key, etag in before.objects.items() if now.get(key, etag) != etag)
         problems = [f"an object of a set that must stay is gone: {key}" for key in gone[:_SHOWN]]
         return problems + [f"an object of a committed set was changed: {key}" for key in changed[:_SHOWN]]
