@@ -19,7 +19,7 @@ from flows.health.incidents import Happening
 
 __all__ = ["SECONDS", "emit", "event_id", "event_of"]
 
-SECONDS = 10.0
+SECONDS = 30.0
 """All events of a sweep may take so long."""
 
 

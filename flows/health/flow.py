@@ -37,7 +37,7 @@ PUBLISHING_S = 30.0
 """The page and its history may take so long: a store that hangs must not keep the next sweep from starting."""
 
 
-SHOWING_S = 15.0
+SHOWING_S = 30.0
 """The artifact may take so long."""
 
 
@@ -123,7 +123,8 @@ class _Steps:
         try:
             yield
         except Exception as error:  # noqa: BLE001 - said now, and raised at the end
-            self.failed(f"{name}: {' '.join(str(error).split())[:300] or type(error).__name__}")
+            what = "not done in time" if isinstance(error, TimeoutError) else " ".join(str(error).split())[:300]
+            self.failed(f"{name}: {what or type(error).__name__}")
 
     def check(self) -> None:
         """Fail if something did.

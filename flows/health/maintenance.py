@@ -25,7 +25,7 @@ from flows.report import flow_run_id, line
 
 __all__ = ["add", "end", "maintenance", "swapping", "variable_name", "windows", "windows_async"]
 
-SECONDS = 10.0
+SECONDS = 30.0
 """Reading them may take a sweep so long."""
 _LARGEST = 4900
 """Characters of JSON: Prefect takes 5,000."""
