@@ -19,7 +19,7 @@ from types import FrameType
 from blocks.settings import Settings
 from railway.worker.prefect_http import PrefectHttp
 from railway.worker.processes import Child, adopt_orphans, catches_sigterm, children_of, is_engine, reap
-from railway.worker.reaper import reap_or_say
+from railway.worker.reaper import Reaper
 
 __all__ = ["Supervisor"]
 
@@ -71,7 +71,6 @@ class Supervisor:
         worker: Child | None = None
         came = self._until(lambda: not gateway.running or self._prefect.is_ready(), every=2.0, what="the Prefect server")
         if came and gateway.running:
-            reap_or_say(self._prefect, self._settings.work_pool)
             threading.Thread(target=self._reap_for_ever, name="reaper", daemon=True).start()
             worker = self._spawn("worker", "prefect", self._worker_arguments())
             self._until(lambda: not all(child.running for child in self._children))
@@ -175,8 +174,11 @@ class Supervisor:
 
     def _reap_for_ever(self) -> None:
         with PrefectHttp(self._settings) as prefect:
-            while not self._stopping.wait(REAP_EVERY):
-                reap_or_say(prefect, self._settings.work_pool)
+            reaper = Reaper(prefect, self._settings.work_pool)
+            while True:
+                reaper.look_or_say()
+                if self._stopping.wait(REAP_EVERY):
+                    return
 
     @staticmethod
     def _pause(seconds: float) -> None:

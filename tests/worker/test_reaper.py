@@ -11,7 +11,7 @@ import pytest
 from blocks.errors import ServiceError
 from blocks.settings import Settings
 from railway.worker.prefect_http import FlowRun, PrefectHttp
-from railway.worker.reaper import STARTING, reap_stale_runs, silence_of
+from railway.worker.reaper import STARTING, Reaper, Silence, silence_of
 from shared.engines.process import free_port, wait_until
 from tests.worker.conftest import POOL, Prefect
 
@@ -30,6 +30,8 @@ def _ages(*seconds: float) -> list[datetime]:
         ("RUNNING", timedelta(hours=5), _ages(151, 181), True),
         ("RUNNING", timedelta(hours=5), _ages(590, 770), False),  # a worker with Prefect's default: one every 180 s
         ("RUNNING", timedelta(hours=5), _ages(610, 790), True),
+        ("RUNNING", timedelta(hours=5), _ages(149, 149.01), False),  # sent again: no sign of a faster heart
+        ("RUNNING", timedelta(hours=5), _ages(151, 151.01), True),
         ("RUNNING", timedelta(minutes=9), _ages(540), False),
         ("RUNNING", timedelta(minutes=11), _ages(660), True),
         ("RUNNING", timedelta(minutes=1), [], False),
@@ -44,6 +46,40 @@ def test_a_run_is_stale_by_its_own_last_signs(state: str, state_age: timedelta, 
     assert (silence_of(run, beats, NOW) is not None) is stale
 
 
+def looks(*seconds: float, beats: list[datetime], away: tuple[float, ...] = ()) -> list[float]:
+    """At which looks a run of old is given up. seconds: when each is, after NOW. away: at which the server does not answer."""
+    silence, run = Silence(), FlowRun(id="1", name="one", state_type="RUNNING", state_at=NOW - timedelta(hours=5))
+    given_up = []
+    for second in seconds:
+        now = NOW + timedelta(seconds=second)
+        if second in away:
+            silence.lost()
+            continue
+        silence.heard(now)
+        if silence.of(run, [beat for beat in beats if beat <= now], now) is not None:
+            given_up.append(second)
+    return given_up
+
+
+def test_after_the_start_a_silent_run_is_given_up_once_the_server_was_there_for_the_whole_limit() -> None:
+    assert looks(0, 60, 120, 180, beats=_ages(600, 630)) == [180]
+
+
+def test_a_server_that_was_away_must_be_back_for_as_long_before_silence_counts() -> None:
+    assert looks(0, 60, 120, 180, 240, 300, 360, beats=_ages(0, 30), away=(60, 120, 180)) == []
+    assert looks(0, 60, 120, 180, 240, 300, 360, 420, beats=_ages(0, 30), away=(60, 120, 180)) == [420]
+
+
+def test_looks_that_are_far_apart_do_not_add_up() -> None:
+    assert looks(0, 300, 600, 900, beats=_ages(600, 630)) == []
+    assert looks(0, -3600, -3540, beats=_ages(9000, 9030)) == [], "the clock was put back"
+
+
+def test_a_sign_between_two_looks_keeps_a_run() -> None:
+    late = [NOW + timedelta(seconds=170), NOW + timedelta(seconds=140)]
+    assert looks(0, 60, 120, 180, 240, beats=[*late, *_ages(140, 170)]) == []
+
+
 def test_silent_runs_are_crashed_and_those_that_live_or_are_of_other_pools_are_not(prefect: Prefect) -> None:
     # Their states are of this very moment, so the reaper's clock is put forward; the living one's heart beats until then.
     runs = {
@@ -56,8 +92,10 @@ def test_silent_runs_are_crashed_and_those_that_live_or_are_of_other_pools_are_n
         wait_until(
             lambda: all(len(api.heartbeats(run)) == 2 for run in runs.values()), timeout=60, what="the events to be stored"
         )
-        assert reap_stale_runs(api, POOL) == []
-        crashed = reap_stale_runs(api, POOL, datetime.now(UTC) + timedelta(seconds=200))
+        reaper, begun = Reaper(api, POOL), datetime.now(UTC)
+        assert reaper.look(begun) == []
+        assert reaper.look(begun + timedelta(seconds=100)) == []
+        crashed = [name for seconds in (160, 210) for name in reaper.look(begun + timedelta(seconds=seconds))]
     states = {name: prefect.http.get(f"/flow_runs/{run}").json() for name, run in runs.items()}
     assert sorted(crashed) == sorted(states[name]["name"] for name in ("silent", "cancelling"))
     assert states["silent"]["state_type"] == "CRASHED"
@@ -70,7 +108,7 @@ def test_a_server_that_does_not_answer_is_said_in_one_line() -> None:
     with PrefectHttp(Settings(prefect_api_url=f"http://127.0.0.1:{free_port()}/api")) as api:
         assert not api.is_ready()
         with pytest.raises(ServiceError, match="prefect-server: no answer"):
-            reap_stale_runs(api, POOL)
+            Reaper(api, POOL).look()
 
 
 def _run(prefect: httpx.Client, deployment: str, state: str, last_beat: float) -> str:
