@@ -82,7 +82,8 @@ class Limiter:
 
 @dataclass
 class Gate:
-    """Compares tokens, in constant time, and stops who guesses.
+    """Compares tokens, in constant time, and tells who guesses to wait. The right token always passes: many clients may share
+    an address, and what keeps it from being guessed is its length.
 
     Attributes:
         token: None where none is set: then nothing that needs one can be done.
@@ -105,11 +106,11 @@ class Gate:
         """Judge a token that was given otherwise: in the login form."""
         if self.token is None:
             return Access.UNSET
+        if hmac.compare_digest(_digest(given), _digest(self.token.get_secret_value())):
+            return Access.ALLOWED
         client = client_of(request)
         if self.mistakes.wait(client):
             return Access.LIMITED
-        if hmac.compare_digest(_digest(given), _digest(self.token.get_secret_value())):
-            return Access.ALLOWED
         self.mistakes.count(client)
         return Access.WRONG
 
@@ -172,8 +173,12 @@ class Guard:
 
 
 def client_of(request: Request) -> str:
-    """Name the client: what the proxy in front of us says, which is the last entry it appended, or the peer itself."""
-    forwarded = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+    """Name the client: what the proxy in front of us says, which is the last entry it appended, or the peer itself.
+
+    A proxy may append to the header's line, or add a line below those that the client made up.
+    """
+    lines = request.headers.getlist("x-forwarded-for") or [""]
+    forwarded = lines[-1].rpartition(",")[2].strip()
     return forwarded[:64] or (request.client.host if request.client else "")
 
 

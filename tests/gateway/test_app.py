@@ -173,11 +173,27 @@ def test_who_guesses_is_stopped_and_who_knows_the_token_is_not(fresh: Served) ->
         fresh.get("/metrics", token=False, headers={**guesser, "Authorization": f"Bearer {n}"}).status_code for n in range(12)
     ]
     assert codes == [401] * 10 + [429] * 2
-    stopped = fresh.get("/metrics", headers=guesser)
-    assert stopped.status_code == 429, "the right one is not looked at either: it might be a guess"
+    stopped = fresh.http.post("/login", data={"token": "guess"}, headers=guesser)
+    assert stopped.status_code == 429
     assert int(stopped.headers["retry-after"]) > 0
-    assert fresh.http.post("/login", data={"token": TOKEN}, headers=guesser).status_code == 429
     assert fresh.get("/metrics", headers=operator).status_code == 200
+    assert fresh.get("/metrics", headers=guesser).status_code == 200, "they may share an address"
+    assert fresh.http.post("/login", data={"token": TOKEN}, headers=guesser).status_code == 303
+
+
+def test_who_guesses_cannot_pass_for_others_by_lines_of_its_own(fresh: Served) -> None:
+    codes = [
+        fresh.http.get(
+            "/metrics",
+            headers=[
+                ("X-Forwarded-For", f"192.0.2.{number}"),
+                ("X-Forwarded-For", f"192.0.2.{number}, 203.0.113.9"),
+                ("Authorization", "Bearer guess"),
+            ],
+        ).status_code
+        for number in range(12)
+    ]
+    assert codes == [401] * 10 + [429] * 2
 
 
 def test_starting_is_limited_with_the_right_token_too(fresh: Served) -> None:
