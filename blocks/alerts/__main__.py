@@ -18,7 +18,7 @@ from blocks.settings import Settings
 def main(arguments: list[str] | None = None) -> int:
     """List the channels, or test them. A test opens something and closes it again, on a pager too, which wakes somebody up.
 
-    Returns: exit status: 0, or 1 with one line for each channel that did not take it.
+    Returns: exit status: 0, or 1 with one line for each channel that did not take it or is half configured.
     """
     parser = argparse.ArgumentParser(prog="python -m blocks.alerts", description=__doc__)
     parser.add_argument("--test", action="store_true", help="send a test message to each; without it they are only listed")
@@ -37,6 +37,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     failed = False
     for channel in found:
+        if channel.problem:
+            failed = True
+            err.print(f"{channel.name}: {channel.problem}", markup=False, highlight=False)
+            continue
         state = f"hears of incidents from {channel.min_severity} on"
         if options.test:
             try:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from blocks.errors import DeliveryFailed
 from blocks.settings import Severity
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Links",
     "Notice",
     "Receipt",
+    "Unready",
     "body",
     "clip",
     "duration",
@@ -109,10 +111,12 @@ class Channel(ABC):
         name: unique among the channels of a stack. min_severity: incidents below it are not for this channel.
         repeatable: a notice that was sent twice shows once, by its id or dedup key.
         pages: somebody is woken up, so what is over already is not told at all.
+        problem: why it cannot tell anybody as it is configured; empty where it can.
     """
 
-    repeatable: ClassVar[bool] = False
-    pages: ClassVar[bool] = False
+    repeatable: bool = False
+    pages: bool = False
+    problem: str = ""
 
     def __init__(self, name: str, min_severity: Severity) -> None:
         self.name = name
@@ -139,6 +143,24 @@ class Channel(ABC):
             DeliveryFailed: the channel could not be asked just now.
         """
         return None
+
+
+class Unready(Channel):
+    """In the place of a channel whose settings are wrong: it takes nothing, and what it is owed waits until they are right.
+
+    Args:
+        like: what it would be. problem: which setting is wrong.
+    """
+
+    def __init__(self, like: type[Channel], name: str, min_severity: Severity, problem: str) -> None:
+        super().__init__(name, min_severity)
+        self.repeatable, self.pages, self.problem = like.repeatable, like.pages, problem
+
+    def notify(self, notice: Notice) -> Receipt:
+        raise DeliveryFailed(f"{self.name}: {self.problem}")
+
+    def find(self, notice: Notice, since: datetime) -> Receipt | None:
+        raise DeliveryFailed(f"{self.name}: {self.problem}")
 
 
 # --- words -------------------------------------------------------------------------------------------------------------------

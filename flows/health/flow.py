@@ -9,16 +9,16 @@ from datetime import UTC, datetime
 
 from prefect import flow
 from prefect.artifacts import acreate_markdown_artifact
-from prefect.utilities.urls import url_for
 from pydantic import BaseModel, Field
 
-from blocks.alerts import Channel, Links, channels
-from blocks.errors import IntegrityError, ServiceError, SettingsError
+from blocks.alerts import channels
+from blocks.errors import IntegrityError, ServiceError
 from blocks.s3_light import LightStore
 from blocks.settings import Settings
 from flows.health.events import emit
 from flows.health.heartbeat import ping_async
 from flows.health.judge import Judgement, judge
+from flows.health.links import links_of, run_url
 from flows.health.maintenance import windows_async
 from flows.health.memory import load_text, save_text
 from flows.health.observe import observe
@@ -78,15 +78,15 @@ async def health(request: SweepRequest = SweepRequest()) -> dict[str, str]:
             line(said(happening))
         if not request.dry_run:
             memory = _Memory(judgement.state, asyncio.get_running_loop())
-            told = _channels(settings, steps)
-            if told is not None:
-                memory.note(outbox=owe(memory.state.outbox, happenings, told))
+            told = channels(settings)
+            memory.note(outbox=owe(memory.state.outbox, happenings, told))
             await memory.save()  # before anybody is told: a sweep that dies here says nothing twice
-            if told is not None:
-                async with steps.each("alerts"):
-                    links = Links(run=_url(run_id), status=settings.gateway_url)
-                    now = judgement.state.swept_at or datetime.now(UTC)
-                    await asyncio.to_thread(deliver, memory.state.outbox, (), told, links, now, memory.save_outbox)
+            async with steps.each("alerts"):
+                now = judgement.state.swept_at or datetime.now(UTC)
+                links = links_of(settings, run_id)
+                await asyncio.to_thread(deliver, memory.state.outbox, (), told, links, now, memory.save_outbox)
+            for problem in [channel.problem for channel in told if channel.problem]:
+                steps.failed(f"alerts: {problem}")  # what it is owed waits until its settings are right
             async with steps.each("events"):
                 if memory.state.unemitted:
                     await emit(memory.state.unemitted, run_id)
@@ -183,15 +183,6 @@ async def _windows(stack: str, steps: _Steps) -> list[Window]:
     return windows
 
 
-def _channels(settings: Settings, steps: _Steps) -> list[Channel] | None:
-    """The channels; None where a setting is wrong: then the outbox must not take them for removed ones."""
-    try:
-        return channels(settings)
-    except SettingsError as error:
-        steps.failed(f"alerts: {error}")
-        return None
-
-
 async def _publish(settings: Settings, target: Store | None, judgement: Judgement, run_id: str) -> None:
     state = judgement.state
     outcome = Outcome(
@@ -201,17 +192,13 @@ async def _publish(settings: Settings, target: Store | None, judgement: Judgemen
         verdicts=list(judgement.verdicts.values()),
         incidents=[*state.incidents, *state.closed],
         happenings=judgement.happenings,
-        run_url=_url(run_id),
+        run_url=run_url(run_id),
     )
     if target is None:
         await publish(outcome, None)
         return
     with LightStore(target.place, target.root, timeout=settings.check_timeout) as store:
         await publish(outcome, store)
-
-
-def _url(run_id: str) -> str:
-    return (url_for("flow-run", run_id) or "") if run_id else ""
 
 
 if __name__ == "__main__":

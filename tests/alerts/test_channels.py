@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from blocks.alerts import Channel, channels
 from blocks.alerts.configured import kind_of
 from blocks.alerts.slack import SlackBot, SlackWebhook
-from blocks.errors import DeliveryFailed, SettingsError
+from blocks.errors import DeliveryFailed
 from blocks.settings import Settings
 from shared.sandbox.alert_sinks import AlertSinks
 from shared.sandbox.alert_sinks.server import Kind
@@ -273,6 +273,7 @@ def test_nothing_configured_is_no_channel() -> None:
         ("https://hooks.slack.com.evil.example/x", "webhook"),
         ("https://notdiscord.com/x", "webhook"),
         ("https://example.org/hook", "webhook"),
+        ("https://[example.org/hook", "webhook"),
     ],
 )
 def test_the_predecessors_webhook_is_known_by_its_host(url: str, kind: str) -> None:
@@ -292,8 +293,9 @@ def test_the_predecessors_webhook_may_be_pagerdutys(url: str) -> None:
 
 
 def test_pagerdutys_url_alone_is_refused_with_what_to_set() -> None:
-    with pytest.raises(SettingsError, match="set PAGERDUTY_ROUTING_KEY"):
-        channels(Settings(alert_webhook_url=SecretStr("https://events.pagerduty.com/v2/enqueue")))
+    (channel,) = channels(Settings(alert_webhook_url=SecretStr("https://events.pagerduty.com/v2/enqueue")))
+    assert "set PAGERDUTY_ROUTING_KEY" in channel.problem
+    assert (channel.name, channel.pages, channel.repeatable) == ("webhook", True, True)
 
 
 def test_one_webhook_under_two_settings_is_one_channel() -> None:
@@ -301,16 +303,21 @@ def test_one_webhook_under_two_settings_is_one_channel() -> None:
     assert [one.name for one in channels(Settings(discord_webhook_url=url, alert_webhook_url=url))] == ["discord"]
 
 
-def test_a_bot_without_a_channel_is_refused() -> None:
-    with pytest.raises(SettingsError, match="SLACK_CHANNEL"):
-        channels(Settings(slack_bot_token=SecretStr("xoxb-1")))
+def test_a_bot_without_a_channel_takes_nothing_and_says_why_and_the_others_are_there() -> None:
+    bot, pager = channels(Settings(slack_bot_token=SecretStr("xoxb-1"), pagerduty_routing_key=SecretStr("x")))
+    assert (bot.name, pager.name, pager.problem) == ("slack", "pagerduty", "")
+    with pytest.raises(DeliveryFailed, match="slack: setting SLACK_CHANNEL is not set") as raised:
+        bot.notify(notice())
+    assert not raised.value.permanent
+    with pytest.raises(DeliveryFailed, match="slack: setting SLACK_CHANNEL is not set"):
+        bot.find(notice(), T0)
 
 
 @pytest.mark.parametrize("field", ["discord_webhook_url", "alert_webhook_url", "slack_webhook_url"])
 def test_what_is_no_url_is_refused_without_showing_it(field: str) -> None:
-    with pytest.raises(SettingsError, match=field.upper()) as raised:
-        channels(Settings(**{field: SecretStr("canary-77")}))  # type: ignore[arg-type]  # one of three fields
-    assert "canary" not in str(raised.value)
+    (channel,) = channels(Settings(**{field: SecretStr("canary-77")}))  # type: ignore[arg-type]  # one of three fields
+    assert field.upper() in channel.problem
+    assert "canary" not in channel.problem
 
 
 def test_pdpyras_does_not_warn_that_it_is_deprecated(recwarn: pytest.WarningsRecorder) -> None:

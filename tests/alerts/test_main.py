@@ -38,6 +38,16 @@ def test_one_that_does_not_take_it_is_named_and_the_others_are_tested(
     assert "pagerduty: took" in said.out
 
 
+def test_one_that_is_half_configured_is_named_and_the_others_are_tested(
+    environment: pytest.MonkeyPatch, sinks: AlertSinks, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment.setenv("SLACK_CHANNEL", "")
+    assert main(["--test"]) == 1
+    said = capsys.readouterr()
+    assert "slack: setting SLACK_CHANNEL is not set" in said.err
+    assert "pagerduty: took" in said.out
+
+
 def test_without_test_nothing_is_sent(
     environment: pytest.MonkeyPatch, sinks: AlertSinks, capsys: pytest.CaptureFixture[str]
 ) -> None:

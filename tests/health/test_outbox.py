@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from blocks.alerts import Channel, Links, channels
 from blocks.errors import DeliveryFailed
@@ -106,6 +107,19 @@ def test_one_channel_that_fails_holds_up_no_other() -> None:
     for _ in range(3):
         world.sweep()
     assert discord.ids(KEY) == ["opened/1"]
+
+
+def test_a_channel_that_is_half_configured_silences_no_other_and_hears_of_it_once_it_is_whole() -> None:
+    pager = Pager("pagerduty", "critical")
+    world = World(*channels(Settings(slack_bot_token=SecretStr("xoxb-1"))), pager)
+    world.sweep(happening("opened"))
+    assert pager.ids(KEY) == ["opened/1"]
+    slack = Asked("slack")
+    world.channels = (slack, pager)
+    world.sweep()
+    assert slack.ids(KEY) == ["opened/1"]
+    world.sweep(happening("closed"))
+    assert world.outbox == Outbox()
 
 
 def test_a_mistake_in_one_channel_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> None:

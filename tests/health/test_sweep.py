@@ -232,5 +232,5 @@ def test_a_damaged_memory_and_half_a_channel_fail_the_run_and_still_the_services
         asyncio.run(health())
     monkeypatch.setenv("SLACK_CHANNEL", "")
     with pytest.raises(ServiceError, match=r"^sweep: alerts: setting SLACK_CHANNEL is not set"):
-        asyncio.run(health())
+        asyncio.run(health())  # the other channels are spoken to all the same, as in tests/health/test_outbox.py
     assert f"{remembered().swept_at:%H:%M:%S}" in str(sandbox.artifact(f"health-{SWEPT}"))
