@@ -25,7 +25,8 @@ def answer(known: Known, now: datetime, *, in_full: bool) -> tuple[int, dict[str
 
     Args:
         in_full: with what is wrong; otherwise only with the words.
-    Returns: 503 where a service is down, or where nothing is known that is fresh; else 200. And the document.
+    Returns: 503 where a service is down, or where nothing is known that is fresh: no sweep, or none of its checks, could tell;
+        else 200. And the document.
     """
     published = known.published
     document: dict[str, Any] = {"status": "unknown", "timestamp": now.isoformat(), "services": {}}
@@ -53,6 +54,13 @@ def answer(known: Known, now: datetime, *, in_full: bool) -> tuple[int, dict[str
     words = {verdict.word for verdict in published.verdicts}
     if Word.DOWN in words:
         document["status"] = "unhealthy"
+        return 503, document
+    if words <= {Word.UNKNOWN, Word.MAINTENANCE} and words != {Word.MAINTENANCE}:
+        document["detail"] = (
+            "no service could be checked; see the run of the last sweep"
+            if words
+            else "no service is watched; set the services' URLs on prefect-worker"
+        )
         return 503, document
     document["status"] = "degraded" if Word.DEGRADED in words else "healthy"
     return 200, document

@@ -26,10 +26,26 @@ def test_livez_says_that_the_gateway_runs_whatever_the_stack_does(gateway: Serve
         ({"litellm": "degraded", "redis": "down"}, "unhealthy", 503),
     ],
 )
-def test_health_is_503_only_where_a_service_is_down(gateway: Served, words: dict[str, str], status: str, code: int) -> None:
+def test_health_is_503_where_a_service_is_down(gateway: Served, words: dict[str, str], status: str, code: int) -> None:
     gateway.show(published(now(), words))
     answer = gateway.get("/health", token=False)
     assert (answer.status_code, answer.json()["status"]) == (code, status)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({}, "no service is watched"),
+        ({"redis": "unknown", "postgres": "unknown"}, "no service could be checked"),
+        ({"redis": "unknown", "postgres": "maintenance"}, "no service could be checked"),
+    ],
+)
+def test_health_is_unknown_and_503_where_nothing_could_be_found_out(gateway: Served, words: dict[str, str], said: str) -> None:
+    state = published(now(), words)
+    gateway.show(state.model_copy(update={"verdicts": [one for one in state.verdicts if one.service in words]}))
+    answer = gateway.get("/health", token=False)
+    assert (answer.status_code, answer.json()["status"]) == (503, "unknown")
+    assert said in answer.json()["detail"]
 
 
 def test_health_has_the_shape_of_the_predecessor(gateway: Served) -> None:
