@@ -28,6 +28,8 @@ CLOSED_SHOWN = 10
 """Closed incidents that stay on the page."""
 TIMELINE = 40
 """Entries of one incident that are kept: the first, and the newest."""
+READS, PAUSE = 3, 0.2
+"""Times that a state is read before it counts as damaged, and seconds between them: two saves while it is read tear it."""
 
 
 class Entry(BaseModel):
@@ -104,24 +106,49 @@ async def publish(outcome: Outcome, store: Store | None) -> Published:
     Args:
         store: the stack's, None where there is none. Its calls need timeouts of their own.
     Returns: what was published last.
+    Raises:
+        IntegrityError: what was published before is damaged, and what only it knew is lost. This sweep is published even so.
+        ServiceError: Prefect's API does not answer.
     """
-    previous = await read_published(outcome.stack)
+    previous, damage = None, ""
+    try:
+        previous = await read_published(outcome.stack)
+    except IntegrityError as error:
+        damage = str(error)
     published, due = following(previous, outcome)
     await _save(published)
-    if not due or store is None:
-        return published
-    written = await asyncio.to_thread(_with_store, published, store)
-    await _save(written)
-    return written
+    if due and store is not None:
+        published = await asyncio.to_thread(_with_store, published, store)
+        await _save(published)
+    if damage:
+        raise IntegrityError(f"begun anew, without the timelines and the history that was not in the store yet: {damage}")
+    return published
 
 
 async def read_published(stack: str) -> Published | None:
-    """Return the state as last published, None where no sweep has published any that this version understands."""
+    """Return the state as last published, None where no sweep has published any.
+
+    Raises:
+        IntegrityError: it is damaged, or of another version; the next sweep writes it anew.
+        ServiceError: Prefect's API does not answer.
+    """
+    name = published_name(stack)
+    text = await _read_whole(name)
     try:
-        text = await load_text(published_name(stack))
         return Published.model_validate_json(text) if text else None
-    except (IntegrityError, ValidationError):
-        return None  # the next sweep writes it anew
+    except ValidationError:
+        raise IntegrityError(
+            f"variable {name}: not what this version's sweeps publish; it is written anew by the next sweep"
+        ) from None
+
+
+async def _read_whole(name: str) -> str | None:
+    for _ in range(READS - 1):
+        try:
+            return await load_text(name)
+        except IntegrityError:
+            await asyncio.sleep(PAUSE)
+    return await load_text(name)
 
 
 def following(previous: Published | None, outcome: Outcome) -> tuple[Published, bool]:

@@ -31,7 +31,11 @@ def answer(known: Known, now: datetime, *, in_full: bool) -> tuple[int, dict[str
     published = known.published
     document: dict[str, Any] = {"status": "unknown", "timestamp": now.isoformat(), "services": {}}
     if published is None:
-        document["detail"] = "no sweep has reported yet; health/sweep runs on prefect-worker"
+        document["detail"] = (
+            "what sweeps reported cannot be read; is prefect-server up?"
+            if known.source_failed
+            else "no sweep has reported yet; health/sweep runs on prefect-worker"
+        )
         return 503, document
     document["last_sweep"] = published.at.isoformat()
     document["open_incidents"] = len(published.open)

@@ -23,6 +23,7 @@ class Source(Protocol):
 
         Raises:
             ServiceError: it cannot be asked now.
+            IntegrityError: what is there is damaged; the next sweep writes it anew.
         """
 
 

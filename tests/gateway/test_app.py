@@ -79,6 +79,7 @@ def test_health_is_503_and_says_so_when_sweeps_have_stopped(gateway: Served) -> 
 def test_before_the_first_sweep_health_is_503_and_the_page_says_why(gateway: Served) -> None:
     gateway.show(None)
     assert gateway.get("/health").status_code == 503
+    assert "no sweep has reported yet" in gateway.get("/health").json()["detail"]
     assert "No sweep has reported yet" in gateway.get("/").text
 
 
@@ -90,6 +91,7 @@ def test_a_source_that_fails_leaves_the_last_state_with_its_age(gateway: Served)
     assert "Redis is down" in page
     assert "not what a sweep publishes" in page
     assert "what follows was known just now" in page
+    assert gateway.get("/health").json()["status"] == "unhealthy"
     assert "stack_watch_stale 1.0" in gateway.get("/metrics").text
 
 

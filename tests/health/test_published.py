@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import SecretStr
 
+from blocks.errors import IntegrityError
 from blocks.keys import BackupKeys
 from blocks.object_store import BackupStore
 from blocks.s3_light import LightStore, Place
@@ -17,13 +19,14 @@ from flows.health.backup_rows import SHOWN, read_rows
 from flows.health.history import Row
 from flows.health.history_store import MAX_THINNED, DayCache, Pending, flush
 from flows.health.incidents import Happening, Incident, Kind
-from flows.health.memory import PIECE, packed
-from flows.health.published import TIMELINE, Outcome, Published, following
+from flows.health.memory import PIECE, load_text, packed, save_text
+from flows.health.published import TIMELINE, Outcome, Published, following, publish, published_name, read_published
 from flows.health.verdicts import Verdict, Word
 from flows.side_file import Check, DrillRecord, record
 from railway.stack import SERVICES
 from shared.engines.object_store import S3Engine
 from shared.sandbox.sample_history import published
+from tests.health.variables import Variables, variables
 from tests.manifests import NIGHT, commit
 
 NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -103,6 +106,60 @@ def test_a_usual_state_fits_into_two_variables_and_the_worst_into_what_memory_ta
     ]
     worst = usual.model_copy(update={"history": Pending(rows=rows)})
     assert len(packed(worst.model_dump_json(exclude_defaults=True))) < 40 * PIECE
+
+
+@pytest.fixture
+def prefect() -> Iterator[Variables]:
+    """Variables, as Prefect's API."""
+    with variables() as server:
+        yield server
+
+
+def test_a_state_that_two_saves_tore_while_it_was_read_is_read_again(prefect: Variables) -> None:
+    name, states = published_name("test"), [_long(number) for number in range(3)]
+
+    async def story() -> None:
+        heads = []
+        for state in states:
+            await save_text(name, state.model_dump_json(exclude_defaults=True))
+            heads.append(prefect.values[name])
+        assert (heads[0]["side"], heads[0]["pieces"] > 1) == (heads[2]["side"], True)
+        prefect.earlier[name] = [heads[0]]  # a reader that saw the first head meets the pieces of the third
+        with pytest.raises(IntegrityError):
+            await load_text(name)
+        prefect.earlier[name] = [heads[0]]
+        assert await read_published("test") == states[2]
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("damage", ["edited by hand", None], ids=["by hand", "other version"])
+def test_a_damaged_state_is_begun_anew_and_the_sweep_says_what_is_lost(prefect: Variables, damage: str | None) -> None:
+    name = published_name("test")
+
+    async def story() -> None:
+        assert await read_published("test") is None
+        await publish(_outcome(0, _incident(), "opened"), None)
+        if damage is None:
+            await save_text(name, '{"format": 2}')
+        else:
+            prefect.values[name] = damage
+        with pytest.raises(IntegrityError, match=name):
+            await read_published("test")
+        with pytest.raises(IntegrityError, match="without the timelines and the history that was not in the store yet"):
+            await publish(_outcome(1, _incident()), None)
+        state = await publish(_outcome(2, _incident(), "reminded"), None)
+        assert await read_published("test") == state
+        assert [entry.kind for entry in state.open[0].timeline] == ["reminded"]
+
+    asyncio.run(story())
+
+
+def _long(number: int) -> Published:
+    """A state that needs several variables, different for each number."""
+    state, chance = published(NOON), random.Random(number)  # noqa: S311 - the same numbers each time
+    rows = [Row(at=60 * at, step=60, words={}, ms={name: chance.random() for name in SERVICES}) for at in range(200)]
+    return state.model_copy(update={"history": Pending(rows=rows)})
 
 
 def test_backups_are_listed_newest_first_with_what_is_known_of_them(
