@@ -23,10 +23,8 @@ from prefect.events.schemas.events import ResourceSpecification
 from blocks.alerts.base import reaches
 from blocks.settings import Settings, Severity
 
-__all__ = ["ALERT_FLOW", "SWEEP_FLOW", "TAG", "WORK_POOL", "Means", "tag_of", "wanted"]
+__all__ = ["ALERT_FLOW", "SWEEP_FLOW", "TAG", "Means", "tag_of", "wanted"]
 
-WORK_POOL = "ops"
-"""As in prefect.yaml."""
 SWEEP_FLOW = "health"
 ALERT_FLOW = "alert"
 TAG = "stack-operations"
@@ -74,16 +72,16 @@ def wanted(settings: Settings, means: Means) -> list[AutomationCore]:
         (
             "no worker",
             "The work pool has no worker that is online.",
-            EventTrigger(expect={"prefect.work-pool.not-ready"}, match=_spec(_POOL), posture=Posture.Reactive),
+            EventTrigger(expect={"prefect.work-pool.not-ready"}, match=_pool_itself(settings), posture=Posture.Reactive),
             no_worker,
-            f"The work pool {WORK_POOL} has no worker that is online: nothing is checked, backed up or repaired. "
+            f"The work pool {settings.work_pool} has no worker that is online: nothing is checked, backed up or repaired. "
             "Look at the service prefect-worker and start it again.",
             "critical",
         ),
         (
             "sweeps stopped",
             f"No sweep has completed for {MISSED_SWEEPS} intervals.",
-            _absent(after=True, within=absent),
+            _absent(settings, after=True, within=absent),
             no_sweeps,
             f"No run of {SWEEP_FLOW}/sweep has completed for {_span(absent)}: the watch is blind. "
             "Look at the newest runs of it, and at the service prefect-worker.",
@@ -92,7 +90,7 @@ def wanted(settings: Settings, means: Means) -> list[AutomationCore]:
         (
             "no sweeps",
             "No sweep for an hour, said again each hour; also where there never was one.",
-            _absent(after=False, within=max(REPEAT, 2 * absent)),
+            _absent(settings, after=False, within=max(REPEAT, 2 * absent)),
             no_sweeps,
             f"No run of {SWEEP_FLOW}/sweep has completed for {_span(max(REPEAT, 2 * absent))}: the watch is blind. "
             "Is the deployment there and its schedule active? Look at the service prefect-worker.",
@@ -104,7 +102,7 @@ def wanted(settings: Settings, means: Means) -> list[AutomationCore]:
             EventTrigger(
                 expect=ENDED_BADLY,
                 match=_spec(_RUNS),
-                match_related=[_pool(), _flow(ALERT_FLOW)],
+                match_related=[_pool(settings), _flow(ALERT_FLOW)],
                 posture=Posture.Reactive,
                 within=timedelta(minutes=15),
             ),
@@ -127,7 +125,7 @@ def _failed_runs(settings: Settings, means: Means) -> AutomationCore:
     trigger = EventTrigger(
         expect=ENDED_BADLY | LATE,
         match=_spec(_RUNS),
-        match_related=[_pool(), _flow(f"!{ALERT_FLOW}"), _flow(f"!{SWEEP_FLOW}")],
+        match_related=[_pool(settings), _flow(f"!{ALERT_FLOW}"), _flow(f"!{SWEEP_FLOW}")],
         posture=Posture.Reactive,
     )
     return _automation(
@@ -144,7 +142,7 @@ def _failed_sweeps(settings: Settings, means: Means) -> AutomationCore:
     trigger = EventTrigger(
         expect=ENDED_BADLY,
         match=_spec(_RUNS),
-        match_related=[_pool(), _flow(SWEEP_FLOW)],
+        match_related=[_pool(settings), _flow(SWEEP_FLOW)],
         posture=Posture.Reactive,
         within=timedelta(seconds=max(settings.alert_cooldown, 60)),
     )
@@ -159,10 +157,10 @@ def _failed_sweeps(settings: Settings, means: Means) -> AutomationCore:
 
 def _ends(settings: Settings, means: Means, no_worker: str, no_sweeps: str, absent: timedelta) -> list[AutomationCore]:
     """What says that it is over: to people as a message, to a pager as the end of the same alert."""
-    ready = EventTrigger(expect={"prefect.work-pool.ready"}, match=_spec(_POOL), posture=Posture.Reactive)
-    gone = EventTrigger(expect={"prefect.work-pool.not-ready"}, match=_spec(_POOL), posture=Posture.Reactive)
+    ready = EventTrigger(expect={"prefect.work-pool.ready"}, match=_pool_itself(settings), posture=Posture.Reactive)
+    gone = EventTrigger(expect={"prefect.work-pool.not-ready"}, match=_pool_itself(settings), posture=Posture.Reactive)
     again = EventTrigger(
-        expect=COMPLETED, match=_spec(_RUNS), match_related=[_pool(), _flow(SWEEP_FLOW)], posture=Posture.Reactive
+        expect=COMPLETED, match=_spec(_RUNS), match_related=[_pool(settings), _flow(SWEEP_FLOW)], posture=Posture.Reactive
     )
     people = {name: block for name, block in means.tell.items() if name not in means.end}
     stack, found = settings.stack_name, []
@@ -177,7 +175,7 @@ def _ends(settings: Settings, means: Means, no_worker: str, no_sweeps: str, abse
         (
             "sweeps are back",
             "Sweeps complete again.",
-            SequenceTrigger(triggers=[_absent(after=True, within=absent), again], within=RECOVERY),
+            SequenceTrigger(triggers=[_absent(settings, after=True, within=absent), again], within=RECOVERY),
             no_sweeps,
             f"[{stack}] health sweeps run again",
         ),
@@ -232,7 +230,7 @@ def _template(text: str) -> dict[str, str]:
     return {"__prefect_kind": "jinja", "template": text}
 
 
-def _absent(*, after: bool, within: timedelta) -> EventTrigger:
+def _absent(settings: Settings, *, after: bool, within: timedelta) -> EventTrigger:
     """No sweep completes for so long.
 
     Args:
@@ -244,18 +242,23 @@ def _absent(*, after: bool, within: timedelta) -> EventTrigger:
         after=COMPLETED if after else set(),
         expect=COMPLETED,
         match=_spec(_RUNS),
-        match_related=[_pool(), _flow(SWEEP_FLOW)],
+        match_related=[_pool(settings), _flow(SWEEP_FLOW)],
         posture=Posture.Proactive,
         within=within,
     )
 
 
 _RUNS = {"prefect.resource.id": "prefect.flow-run.*"}
-_POOL = {"prefect.resource.id": "prefect.work-pool.*", "prefect.resource.name": WORK_POOL}
 
 
-def _pool() -> ResourceSpecification:
-    return _spec({"prefect.resource.role": "work-pool", "prefect.resource.name": WORK_POOL})
+def _pool_itself(settings: Settings) -> ResourceSpecification:
+    """Events of the work pool, not of its runs."""
+    return _spec({"prefect.resource.id": "prefect.work-pool.*", "prefect.resource.name": settings.work_pool})
+
+
+def _pool(settings: Settings) -> ResourceSpecification:
+    """Runs in the work pool."""
+    return _spec({"prefect.resource.role": "work-pool", "prefect.resource.name": settings.work_pool})
 
 
 def _flow(name: str) -> ResourceSpecification:

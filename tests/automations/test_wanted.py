@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from blocks.settings import Settings
 from flows.automations.server_blocks import server_blocks
 from flows.automations.upsert import changes
-from flows.automations.wanted import ALERT_FLOW, SWEEP_FLOW, WORK_POOL, Means, tag_of, wanted
+from flows.automations.wanted import ALERT_FLOW, SWEEP_FLOW, Means, tag_of, wanted
 from shared.sandbox.alert_sinks import AlertSinks
 from shared.sandbox.stack import ROOT
 
@@ -32,9 +32,9 @@ def by_name(settings: Settings = SETTINGS, means: Means = MEANS) -> dict[str, Au
     return {one.name.removeprefix(f"{settings.stack_name}: "): one for one in wanted(settings, means)}
 
 
-def fires(name: str, event: str, *, flow: str, pool: str | None = WORK_POOL) -> bool:
+def fires(name: str, event: str, *, flow: str, pool: str | None = "ops", settings: Settings = SETTINGS) -> bool:
     """Whether an event of a flow run is covered by an automation's trigger, as the server itself decides it."""
-    trigger = by_name()[name].trigger
+    trigger = by_name(settings)[name].trigger
     related = [
         {"prefect.resource.id": f"prefect.flow.{uuid4()}", "prefect.resource.role": "flow", "prefect.resource.name": flow}
     ]
@@ -92,6 +92,16 @@ def test_runs_of_other_pools_or_of_none_are_not_ours(pool: str | None) -> None:
     assert not fires("failed runs", "prefect.flow-run.Failed", flow="backup", pool=pool)
 
 
+def test_another_work_pool_is_a_setting() -> None:
+    settings = Settings(stack_name="prod", work_pool="night")
+    for pool in ("ops", "night"):
+        told = fires("failed runs", "prefect.flow-run.Failed", flow="backup", pool=pool, settings=settings)
+        assert told is (pool == "night")
+    texts = [automation.model_dump_json() for automation in by_name(settings).values()]
+    assert [text for text in texts if '"ops"' in text or "pool ops" in text] == []
+    assert "The work pool night has no worker" in "".join(texts)
+
+
 def test_absent_sweeps_are_noticed_after_three_intervals_of_any_length() -> None:
     trigger = by_name(Settings(stack_name="prod", check_interval=300))["sweeps stopped"].trigger
     assert isinstance(trigger, EventTrigger)
@@ -131,7 +141,7 @@ def test_the_names_are_those_of_the_deployments() -> None:
     document = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
     entrypoints = {one["entrypoint"].rpartition(":")[2] for one in document["deployments"]}
     assert {ALERT_FLOW, SWEEP_FLOW} <= entrypoints
-    assert {one["work_pool"]["name"] for one in document["deployments"]} == {WORK_POOL}
+    assert {one["work_pool"]["name"] for one in document["deployments"]} == {Settings().work_pool}
 
 
 # --- what is changed -----------------------------------------------------------------------------------------------------
