@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -76,6 +77,11 @@ class Case(_Frozen):
     seen: tuple[str, ...] = ()
     lines: dict[str, Line] = Field(default_factory=dict)
 
+    @property
+    def waiting(self) -> set[str]:
+        """Channels that are owed a message about it."""
+        return {name for name, line in self.lines.items() if line.owed}
+
     def line(self, channel: str) -> Line:
         """What is known of this case on a channel."""
         return self.lines.get(channel, Line())
@@ -147,6 +153,10 @@ class Outbox(_Frozen):
         """The same outbox with another record of a channel; None: it is doing well."""
         others = {known: one for known, one in self.channels.items() if known != name}
         return self.model_copy(update={"channels": others if record is None else {**others, name: record}})
+
+    def waiting(self, names: Collection[str]) -> set[str]:
+        """Which of these channels are owed a message about something that is over, as failed runs are."""
+        return {name for case in self.cases if case.over for name in case.waiting if name in names}
 
     @property
     def owed(self) -> int:

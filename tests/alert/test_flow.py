@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
@@ -34,6 +35,19 @@ class Site:
             run_id = str(post("/flow_runs/", {"flow_id": flow_id, "state": {"type": "RUNNING"}})["id"])
             post(f"/flow_runs/{run_id}/set_state", {"state": {"type": "FAILED", "message": message}, "force": True})
         return run_id
+
+    def deployed(self) -> str:
+        """A deployment of the alert flow, which no worker serves."""
+        with httpx.Client(base_url=self.sandbox.prefect_api_url, timeout=60.0, trust_env=False) as http:
+            flow_id = http.post("/flows/", json={"name": "alert"}).raise_for_status().json()["id"]
+            deployment = {"name": f"apart-{secrets.token_hex(4)}", "flow_id": flow_id}
+            return str(http.post("/deployments/", json=deployment).raise_for_status().json()["id"])
+
+    def scheduled(self, deployment: str) -> list[dict[str, Any]]:
+        """Parameters of the runs of a deployment."""
+        query = {"flow_runs": {"deployment_id": {"any_": [deployment]}}}
+        with httpx.Client(base_url=self.sandbox.prefect_api_url, timeout=60.0, trust_env=False) as http:
+            return [run["parameters"] for run in http.post("/flow_runs/filter", json=query).raise_for_status().json()]
 
     def alert(self, run_id: str, state: str = "") -> str:
         return asyncio.run(alert(AlertRequest(flow_run_id=UUID(run_id), state=state)))
@@ -80,6 +94,30 @@ def test_a_channel_that_does_not_answer_fails_the_run_and_the_next_alert_brings_
         (True, False),
         (False, True),
     ]
+
+
+def test_what_a_channel_did_not_take_is_sent_by_one_later_run_without_waiting_for_another_alert(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment = site.deployed()
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", deployment)
+    monkeypatch.setattr(module, "AGAIN_S", 10**9)  # one span of time, whenever this runs
+    site.sinks.disturb("slack", "error", times=3)  # two tries for the first, and one for the second, as it is known to be ill
+    for text in ("one", "two"):
+        with pytest.raises(DeliveryFailed, match=r"slack did not take it; .* sent again within"):
+            site.alert(site.failed_run("some-flow", text))
+    assert site.scheduled(deployment) == [{"request": {"rest": True}}]
+    assert "everything is told" in asyncio.run(alert(AlertRequest(rest=True)))
+    assert ["one" in message["text"] for message in site.sinks.slack.messages] == [True, False]
+
+
+def test_a_channel_that_is_half_configured_fails_the_run_and_the_others_are_told(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLACK_CHANNEL", "")
+    with pytest.raises(DeliveryFailed, match="slack did not take it"):
+        site.alert(site.failed_run("some-flow", "three"))
+    assert len(site.sinks.discord.messages) == 1
 
 
 def test_a_run_of_the_alert_flow_itself_is_told_nobody(site: Site) -> None:

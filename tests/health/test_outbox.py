@@ -344,6 +344,22 @@ def test_a_failed_run_is_told_once_and_remembered() -> None:
     assert world.outbox == Outbox(recent=("prod/run/1/Failed",))
 
 
+def test_channels_are_waiting_that_are_owed_what_is_over() -> None:
+    case = Case(
+        key="prod/run/1/Failed", stack="prod", service="backup/nightly", severity="error", sentence="x", opened_at=T0, over=True
+    )
+    slack, discord = Asked("slack"), Deaf("discord")
+    slack.moods.append("no connection")
+    world = World(slack, discord)
+    world.sweep(happening("opened"))
+    assert world.outbox.waiting(["slack", "discord"]) == set()  # the sweep's business
+    world.save(owe_run(world.outbox, case, T0, world.channels))
+    assert world.outbox.waiting(["slack", "discord"]) == {"slack", "discord"}
+    assert world.outbox.waiting(["discord"]) == {"discord"}
+    world.sweep()
+    assert world.outbox.waiting(["slack", "discord"]) == set()
+
+
 def test_nine_open_incidents_on_four_channels_fit_into_a_few_variables() -> None:
     boxes = (Asked("slack"), Deaf("discord"), Pager("pagerduty"), Pager("webhook"))
     world = World(*boxes)
