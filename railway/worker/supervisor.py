@@ -3,6 +3,7 @@
 A worker's own SIGTERM kills its flow runs: no `finally`, no hook, and the runs stay Running for ever (facts: prefect.md 6).
 So on SIGTERM the worker is held still, its flow processes get the signal themselves - Prefect raises TerminationSignal in them,
 they become Crashed and their hooks run - and only when they are gone, or their time is up, worker and gateway are ended.
+The time is one for all of them, those included that a worker begins while hooks run: Railway kills the container after its own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 
 from blocks.settings import Settings
+from railway.worker.environments import of_gateway
 from railway.worker.prefect_http import PrefectHttp
 from railway.worker.processes import Child, adopt_orphans, catches_sigterm, children_of, is_engine, reap
 from railway.worker.reaper import Reaper
@@ -29,8 +31,11 @@ REAP_EVERY = 60.0
 """Seconds between two looks for stale runs."""
 WORKER_GRACE, GATEWAY_GRACE = 10.0, 12.0
 """Seconds that each may take to end."""
-HOOKS_START, HOOKS_LIMIT = 2.0, 30.0
-"""Seconds in which the worker starts the crash hooks of runs that have just ended, and that these may take: processes each."""
+KILLED = 1.0
+"""Seconds in which a process that was killed goes."""
+HOOKS_START, HOOKS_LEAST, HOOKS_LIMIT = 2.0, 6.0, 30.0
+"""Seconds in which the worker starts the crash hooks of runs that have just ended, and that these may take (processes each)
+when the time to clean up is over, and when it is not. The graces and the least together stay below the 30 s of the README."""
 
 _HEARTBEATS = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}  # the reaper counts on it; 30 is the least that Prefect allows
 
@@ -41,7 +46,7 @@ class Supervisor:
     """The container's first program.
 
     Args:
-        settings: pool, port, times. environment: of both programs.
+        settings: pool, port, times. environment: of the worker; the gateway's lacks the secrets that it has no use for.
         limit: flow runs at once. gateway_host: address that the gateway listens on; None for every one.
     """
 
@@ -67,12 +72,12 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         adopt_orphans()
-        gateway = self._spawn("gateway", "railway.gateway", self._gateway_arguments)
+        gateway = self._spawn("gateway", "railway.gateway", self._gateway_arguments, of_gateway(self._environment))
         worker: Child | None = None
         came = self._until(lambda: not gateway.running or self._prefect.is_ready(), every=2.0, what="the Prefect server")
         if came and gateway.running:
             threading.Thread(target=self._reap_for_ever, name="reaper", daemon=True).start()
-            worker = self._spawn("worker", "prefect", self._worker_arguments())
+            worker = self._spawn("worker", "prefect", self._worker_arguments(), self._environment)
             self._until(lambda: not all(child.running for child in self._children))
         dead = [child for child in self._children if not child.running]
         for child in dead:
@@ -81,8 +86,8 @@ class Supervisor:
         self._drain(worker, gateway)
         return 1 if dead or not self._asked else 0
 
-    def _spawn(self, name: str, module: str, arguments: list[str]) -> Child:
-        child = Child.spawn(name, module, arguments, self._environment)
+    def _spawn(self, name: str, module: str, arguments: list[str], environment: Mapping[str, str]) -> Child:
+        child = Child.spawn(name, module, arguments, environment)
         self._children.append(child)
         _log.info("%s started as pid %d", name, child.pid)
         return child
@@ -112,20 +117,23 @@ class Supervisor:
 
     def _drain(self, worker: Child | None, gateway: Child) -> None:
         if worker is not None:
-            quiet = False
-            while not quiet:
+            deadline = time.monotonic() + self._settings.worker_drain_seconds
+            while True:
                 worker.send(signal.SIGSTOP)  # it takes no new work meanwhile
-                self._end_flow_runs(worker)
+                self._end_flow_runs(worker, deadline)
                 worker.send(signal.SIGCONT)
-                quiet = self._let_hooks_run(worker)
+                if self._let_hooks_run(worker, deadline):
+                    break
+                if time.monotonic() >= deadline:
+                    _log.warning("the worker begins one flow run after the other; it is ended with the newest one")
+                    break
             worker.send(signal.SIGTERM)
             self._end(worker, WORKER_GRACE)
         gateway.send(signal.SIGTERM)
         self._end(gateway, GATEWAY_GRACE)
 
-    def _end_flow_runs(self, worker: Child) -> None:
-        """Send SIGTERM to each flow process once it can handle it, and wait for all of them."""
-        deadline = time.monotonic() + self._settings.worker_drain_seconds
+    def _end_flow_runs(self, worker: Child, deadline: float) -> None:
+        """Send SIGTERM to each flow process once it can handle it, and wait for all of them until the deadline."""
         told: set[int] = set()
         while (runs := self._flow_processes(worker)) and time.monotonic() < deadline and self._asked < 2:
             for pid in runs:
@@ -140,14 +148,18 @@ class Supervisor:
                 "flow process %d did not end in time and is killed; its run is crashed when it was silent for long", pid
             )
             _send(pid, signal.SIGKILL)
+        gone = time.monotonic() + KILLED
+        while not set(runs).isdisjoint(self._flow_processes(worker)) and time.monotonic() < gone:
+            self._pause(TICK / 4)
 
-    def _let_hooks_run(self, worker: Child) -> bool:
+    def _let_hooks_run(self, worker: Child, deadline: float) -> bool:
         """Give the worker the moment that it needs to start crash hooks, and these their time to end.
 
         Returns: False where it has begun another flow run meanwhile.
         """
         begun = time.monotonic()
-        while worker.running and self._asked < 2 and time.monotonic() - begun < HOOKS_LIMIT:
+        end = min(begun + HOOKS_LIMIT, max(deadline, begun + HOOKS_LEAST))
+        while worker.running and self._asked < 2 and time.monotonic() < end:
             children = children_of(worker.pid)
             if any(is_engine(pid) for pid in children):
                 return False
