@@ -17,6 +17,7 @@ from blocks.errors import DeliveryFailed
 from blocks.settings import Severity
 
 __all__ = [
+    "LONGEST_KEY",
     "TIMEOUT_S",
     "Channel",
     "Kind",
@@ -35,6 +36,9 @@ __all__ = [
 
 TIMEOUT_S = 4.0
 """Seconds that one request to a channel may take: a sweep waits for all of them at once, and once."""
+
+LONGEST_KEY = 255
+"""Characters of an id: what PagerDuty takes as a dedup key."""
 
 Kind = Literal["opened", "reminded", "escalated", "acknowledged", "closed", "failed-run"]
 """What happened. All but the last are moments of an incident; a failed run is over when it is told."""
@@ -74,8 +78,8 @@ class Notice(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    id: str = Field(max_length=255)
-    dedup_key: str = Field(max_length=255)
+    id: str = Field(max_length=LONGEST_KEY)
+    dedup_key: str = Field(max_length=LONGEST_KEY)
     kind: Kind
     stack: str
     service: str

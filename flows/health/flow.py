@@ -85,6 +85,8 @@ async def health(request: SweepRequest = SweepRequest()) -> dict[str, str]:
                 now = judgement.state.swept_at or datetime.now(UTC)
                 links = links_of(settings, run_id)
                 await asyncio.to_thread(deliver, memory.state.outbox, (), told, links, now, memory.save_outbox)
+            for unheard in memory.state.outbox.unheard():
+                steps.failed(f"alerts: {unheard}; no other channel could be told")
             for problem in [channel.problem for channel in told if channel.problem]:
                 steps.failed(f"alerts: {problem}")  # what it is owed waits until its settings are right
             async with steps.each("events"):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from blocks.alerts.base import Kind, Links, Notice
+from blocks.alerts.base import LONGEST_KEY, Kind, Links, Notice
 from blocks.settings import Severity
 
 __all__ = ["Case", "ChannelRecord", "Line", "Outbox", "Owed"]
@@ -24,6 +25,8 @@ class Owed(_Frozen):
         id: of what happened. note: one line of what is new.
         begun: when a sending began of which nobody wrote down how it ended; None where none is open.
         look_only: what it says is over, so it is not sent any more; it only matters whether it arrived.
+        tries: how often it failed: what failed less often is tried first.
+        not_before: it was refused, and is tried again then; None where it was not.
     """
 
     id: str
@@ -32,6 +35,8 @@ class Owed(_Frozen):
     note: str = ""
     begun: datetime | None = None
     look_only: bool = False
+    tries: int = 0
+    not_before: datetime | None = None
 
 
 class Line(_Frozen):
@@ -94,8 +99,8 @@ class Case(_Frozen):
         """Put what is owed into the form that a channel takes."""
         line = self.line(channel)
         return Notice(
-            id=owed.id,
-            dedup_key=self.key,
+            id=_fitting(owed.id),
+            dedup_key=_fitting(self.key),
             kind=owed.kind,
             stack=self.stack,
             service=self.service,
@@ -124,6 +129,11 @@ class ChannelRecord(_Frozen):
     since: datetime
     not_before: datetime | None = None
     case: str = ""
+
+
+def _fitting(key: str) -> str:
+    """A key as channels take it: of a longer one its beginning, and the hash of all of it."""
+    return key if len(key) <= LONGEST_KEY else f"{key[: LONGEST_KEY - 65]}~{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 class Outbox(_Frozen):
@@ -157,6 +167,11 @@ class Outbox(_Frozen):
     def waiting(self, names: Collection[str]) -> set[str]:
         """Which of these channels are owed a message about something that is over, as failed runs are."""
         return {name for case in self.cases if case.over for name in case.waiting if name in names}
+
+    def unheard(self) -> list[str]:
+        """What is wrong with channels that take no messages, where no other channel could be told of it: a line each."""
+        reports = [self.case(record.case) for record in self.channels.values() if record.case]
+        return [one.sentence for one in reports if one and not any(line.told for line in one.lines.values())]
 
     @property
     def owed(self) -> int:

@@ -106,8 +106,8 @@ def _send_together(
 
 
 def _send(channel: Channel, one: Due, links: Links) -> Receipt | DeliveryFailed | None:
-    notice = one.case.notice(one.channel, one.owed, links)
     try:
+        notice = one.case.notice(one.channel, one.owed, links)
         if one.owed.begun is not None and not channel.repeatable:
             found = channel.find(notice, one.owed.begun)
             if found is not None or one.owed.look_only:

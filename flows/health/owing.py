@@ -7,7 +7,10 @@
   and is over; one that wakes people up gets none. Where an earlier message may have arrived, the end is told in any case.
 - A message that a channel refuses for good is dropped, and the other channels are told, once, until it takes messages again.
   The next thing that happens to the incident is tried again, and tells all of it.
+- The end of an incident of which a channel heard is not dropped when it is refused: it is tried every ten minutes for a day.
 - A channel that has not answered for ten minutes is reported to the others in the same way; what it is owed waits for it.
+- Where there is no other channel, the report is owed to the channel itself, every ten minutes: so its recovery is noticed.
+- Of the messages about several incidents the one goes first that failed least often.
 - What is over for a day and still untold is dropped.
 """
 
@@ -27,6 +30,10 @@ __all__ = ["Due", "begun", "delivered", "due", "failed", "owe", "owe_run", "tidi
 REPORT_AFTER = timedelta(minutes=10)
 """A channel that does not answer for so long is reported to the others."""
 STALE_AFTER = timedelta(days=1)
+REFUSED_AGAIN = timedelta(minutes=10)
+"""What was refused and is kept is tried again after so long."""
+REPORTER = "alerts"
+"""The service that reports about channels are about."""
 RECENT = 200
 """Failed runs remembered as told."""
 _NO_RETRY_BEFORE_S = 1.0
@@ -131,16 +138,19 @@ def _remembered(seen: tuple[str, ...], new: str) -> tuple[str, ...]:
 
 
 def due(outbox: Outbox, names: Sequence[str], now: datetime) -> list[Due]:
-    """The next message of each of these channels that may be tried now; at most one each."""
+    """The next message of each of these channels that may be tried now; at most one each.
+
+    What failed less often goes first: a message that a channel cannot digest holds up no other incident's.
+    """
     found = []
     for name in names:
         record = outbox.channels.get(name)
         if record is not None and record.not_before is not None and record.not_before > now:
             continue
-        for case in outbox.cases:
-            if owed := case.line(name).owed:
-                found.append(Due(name, case, owed[0]))
-                break
+        firsts = [Due(name, case, owed[0]) for case in outbox.cases if (owed := case.line(name).owed)]
+        ready = [one for one in firsts if one.owed.not_before is None or one.owed.not_before <= now]
+        if ready:
+            found.append(min(ready, key=lambda one: one.owed.tries))  # of equals the oldest
     return found
 
 
@@ -177,16 +187,29 @@ def failed(outbox: Outbox, one: Due, error: DeliveryFailed, now: datetime, chann
     line = case.line(one.channel)
     owed = next((kept for kept in line.owed if kept.id == one.owed.id), one.owed)
     if error.permanent:
-        rest = tuple(kept for kept in line.owed if kept.id != one.owed.id)
         maybe = line.maybe or (one.owed.begun is not None and not line.told)  # an earlier sending, cut off
+        if _is_kept(case, owed, told=line.told or maybe):
+            later = {"begun": one.owed.begun, "not_before": now + REFUSED_AGAIN, "tries": owed.tries + 1}
+            outbox = _replace(outbox, one, owed.model_copy(update=later))
+            return outbox if owed.not_before else _channel_is_ill(outbox, one.channel, error, now, channels)  # said once
+        rest = tuple(kept for kept in line.owed if kept.id != one.owed.id)
         outbox = outbox.with_case(case.with_line(one.channel, line.model_copy(update={"owed": rest, "maybe": maybe})))
     else:
         maybe = line.maybe or error.uncertain
         line = line.model_copy(update={"maybe": maybe and not line.told})
         outbox = outbox.with_case(case.with_line(one.channel, line))
-        if not error.uncertain and one.owed.begun is None:  # begun only just now, and surely not arrived
-            outbox = _replace(outbox, one, owed.model_copy(update={"begun": None}))
+        is_sure = not error.uncertain and one.owed.begun is None  # begun only just now, and surely not arrived
+        changes = {"tries": owed.tries + 1, "begun": None if is_sure else owed.begun}
+        outbox = _replace(outbox, one, owed.model_copy(update=changes))
     return _channel_is_ill(outbox, one.channel, error, now, channels)
+
+
+def _is_kept(case: Case, owed: Owed, *, told: bool) -> bool:
+    """Whether a message that was refused is tried again all the same.
+
+    The end of what somebody may have heard of is: else a pager's alert stays open for ever. So is a report about a channel.
+    """
+    return case.service == REPORTER or (owed.kind == "closed" and told)
 
 
 def _replace(outbox: Outbox, one: Due, owed: Owed) -> Outbox:
@@ -227,22 +250,23 @@ def _channel_is_ill(outbox: Outbox, name: str, error: DeliveryFailed, now: datet
         return outbox.with_channel(name, record)
     stack = next((case.stack for case in outbox.cases), "stack")
     key = f"{stack}/alerts/{name}/{now:%Y%m%dT%H%M%SZ}"
+    later = _opened(key, now, not_before=now + REFUSED_AGAIN)  # nobody else is there: ask itself whether it is well again
     case = Case(
         key=key,
         stack=stack,
-        service="alerts",
+        service=REPORTER,
         aspect=name,
         severity="error",
         sentence=f"Alerts do not reach {name}: {error}",
         opened_at=record.since,
-        lines={other.name: Line(owed=(_opened(key, now),)) for other in _others(name, channels)},
+        lines={other.name: Line(owed=(_opened(key, now),)) for other in _others(name, channels)} or {name: Line(owed=(later,))},
     )
     return outbox.with_channel(name, record.model_copy(update={"case": key})).with_case(case)
 
 
-def _opened(key: str, now: datetime) -> Owed:
+def _opened(key: str, now: datetime, not_before: datetime | None = None) -> Owed:
     kind: Kind = "opened"
-    return Owed(id=f"{key}/{kind}/1", kind=kind, at=now)
+    return Owed(id=f"{key}/{kind}/1", kind=kind, at=now, not_before=not_before)
 
 
 def _others(name: str, channels: Sequence[Channel]) -> list[Channel]:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from blocks.alerts import Channel, Links, channels
+from blocks.alerts import Channel, Links, Notice, Receipt, channels
 from blocks.errors import DeliveryFailed
 from blocks.settings import Settings
 from flows.health.incidents import Happening, Incident, Kind
@@ -239,6 +239,7 @@ def test_a_refusal_is_reported_on_the_other_channels_once_and_taken_back_when_it
     about = [notice for notice in slack.got if notice.service == "alerts"]
     assert [(notice.kind, notice.aspect) for notice in about] == [("opened", "discord")]
     assert "404" in about[0].sentence
+    assert world.outbox.unheard() == []
     assert [notice.service for notice in pager.got] == ["postgres"] * 3  # not worth waking anybody
     world.sweep(happening("reminded", 3))
     assert discord.ids(KEY) == ["reminded/3"]  # the first that arrives tells all of it
@@ -270,6 +271,90 @@ def test_a_channel_that_does_not_answer_for_ten_minutes_is_reported_and_keeps_it
     world.sweep()
     assert discord.ids(KEY) == ["opened/1"]
     assert slack.got[-1].kind == "closed"
+
+
+def test_the_end_of_an_incident_that_is_refused_is_tried_again_and_its_refusal_said_once() -> None:
+    slack, pager = Asked("slack"), Pager("pagerduty", "critical")
+    world = World(slack, pager)
+    world.sweep(happening("opened"))
+    pager.moods.extend(["refuses", "fine", "refuses"])
+    world.sweep(happening("closed"))
+    other = "prod/redis/connect/20261124T030000Z"
+    world.sweep(happening("opened", key=other))  # the channel takes messages, only not that one
+    for _ in range(18):
+        world.sweep()
+    assert (pager.ids(KEY), pager.tries) == (["opened/1"], 4)
+    world.sweep()
+    assert pager.ids(KEY) == ["opened/1", "closed/1"]
+    assert [notice.kind for notice in slack.got if notice.service == "alerts"] == ["opened", "closed"]
+    world.sweep(happening("closed", key=other))
+    assert world.outbox == Outbox()
+
+
+def test_a_refused_end_of_what_nobody_heard_of_is_dropped() -> None:
+    discord = Deaf("discord")
+    discord.moods.extend(["refuses"] * 2)
+    world = World(discord, Asked("slack"))
+    world.sweep(happening("opened"))
+    world.sweep(happening("closed"))
+    assert [case for case in world.outbox.cases if case.key == KEY] == []
+
+
+def test_a_message_that_a_channel_cannot_digest_holds_up_no_other_incident() -> None:
+    class Choosy(Deaf):
+        def notify(self, notice: Notice) -> Receipt:
+            if notice.dedup_key == KEY:
+                raise DeliveryFailed(f"{self.name}: answered 500")
+            return super().notify(notice)
+
+    discord, other = Choosy("discord"), "prod/redis/connect/20261124T030000Z"
+    world = World(discord)
+    world.sweep(happening("opened"))
+    world.sweep(happening("opened", key=other))
+    world.sweep(happening("closed", key=other))
+    assert discord.ids(other) == ["opened/1", "closed/1"]
+
+
+def test_an_incident_with_an_endless_key_is_told_under_a_shorter_one_from_its_start_to_its_end() -> None:
+    slack, pager = Asked("slack"), Pager("pagerduty")
+    world = World(slack, pager)
+    keys = [f"prod/postgres/{'x' * 400}{number}/20261124T030000Z" for number in (1, 2)]
+    world.sweep(*(happening("opened", key=key) for key in keys))
+    world.sweep(*(happening("closed", key=key) for key in keys))
+    for channel in (slack, pager):
+        assert len({notice.dedup_key for notice in channel.got}) == 2
+        assert len({notice.id for notice in channel.got}) == 4
+        assert max(len(notice.id) for notice in channel.got) <= 255
+    assert world.outbox == Outbox()
+
+
+def test_a_lone_channel_that_refuses_is_unheard_of_and_asked_now_and_then_until_it_takes_messages() -> None:
+    """Nobody else can be told: the sweep fails, and the heartbeat and the Prefect server say so."""
+    discord = Deaf("discord")
+    discord.moods.extend(["refuses"] * 2)
+    world = World(discord)
+    world.sweep(happening("opened"))
+    assert ["404" in line for line in world.outbox.unheard()] == [True]
+    world.sweep(happening("closed"))
+    for _ in range(8):
+        world.sweep()
+    assert (discord.tries, len(world.outbox.unheard())) == (2, 1)
+    world.sweep()
+    assert world.outbox.unheard() == []
+    assert [(notice.service, notice.kind) for notice in discord.got] == [("alerts", "opened"), ("alerts", "closed")]
+    assert world.outbox == Outbox()
+
+
+def test_two_channels_that_refuse_are_unheard_of_until_one_of_them_can_be_told() -> None:
+    discord, slack = Deaf("discord"), Asked("slack")
+    discord.moods.extend(["refuses"] * 2)
+    slack.moods.extend(["fine", "refuses"])
+    world = World(discord, slack)
+    world.sweep(happening("opened"))
+    assert len(world.outbox.unheard()) == 2  # each refused to hear of the other's trouble
+    for _ in range(10):
+        world.sweep()
+    assert world.outbox.unheard() == []
 
 
 def test_trouble_of_a_channel_that_is_no_longer_configured_is_over() -> None:
