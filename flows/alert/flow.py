@@ -76,6 +76,8 @@ async def alert(request: AlertRequest = AlertRequest()) -> str:
     unsaid = slow if case is None else (outbox.case(case.key) or case).waiting
     if unsaid and not (case is None and scheduled):
         raise DeliveryFailed(f"alert: {', '.join(sorted(unsaid))} did not take it; the log says why, {when}")
+    if case is not None and (unheard := outbox.unheard()):
+        raise DeliveryFailed(f"alert: {'; '.join(unheard)}; no other channel could be told")
     if case is None:
         said = f"{', '.join(sorted(slow))} did not take everything; {when}" if slow else "everything is told"
         line(said)

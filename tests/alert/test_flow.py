@@ -120,6 +120,16 @@ def test_a_channel_that_is_half_configured_fails_the_run_and_the_others_are_told
     assert len(site.sinks.discord.messages) == 1
 
 
+def test_a_lone_channel_that_refuses_fails_the_run(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLACK_BOT_TOKEN", "SLACK_WEBHOOK_URL", "PAGERDUTY_ROUTING_KEY", "ALERT_WEBHOOK_URL"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("DISCORD_WEBHOOK_URL", f"{site.sinks.url}/api/webhooks/1/canary-77")
+    monkeypatch.setenv("STACK_NAME", "lone")
+    with pytest.raises(DeliveryFailed, match=r"Alerts do not reach discord.*no other channel") as raised:
+        site.alert(site.failed_run("some-flow", "four"))
+    assert "canary" not in str(raised.value)
+
+
 def test_a_run_of_the_alert_flow_itself_is_told_nobody(site: Site) -> None:
     assert "never end" in site.alert(site.failed_run("alert", "broke"))
     assert site.sinks.exchanges() == []
