@@ -23,6 +23,7 @@ from shared.engines.clickhouse import ClickHouseEngine
 from shared.engines.object_store import S3Engine
 from shared.engines.postgres import PostgresEngine
 from shared.engines.redis import RedisEngine
+from shared.sandbox.keys import SandboxKeys
 from shared.sandbox.stack import STATE, Sandbox
 
 _TESTS = STATE / "tests"
@@ -73,6 +74,12 @@ def state_directory() -> Iterator[Path]:
     mine.mkdir(mode=0o711, parents=True, exist_ok=True)
     yield mine
     shutil.rmtree(mine)
+
+
+@pytest.fixture(scope="session")
+def sandbox_keys() -> SandboxKeys:
+    """Throw-away secrets of every kind; one for the session, because roles of the shared Postgres have their passwords."""
+    return SandboxKeys.generate()
 
 
 @pytest.fixture(scope="session")

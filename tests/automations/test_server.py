@@ -63,8 +63,8 @@ def test_a_run_that_times_out_starts_the_alert_flow_on_the_worker_which_never_al
 
     def alert_runs() -> list[tuple[str, str]]:
         query = {"flows": {"name": {"any_": ["alert"]}}}
-        found = [(one["id"], one["parameters"]["request"]) for one in site.post("/flow_runs/filter", query)]
-        return [(alert, request["state"]) for alert, request in found if request["flow_run_id"] == run_id]
+        found = [(one["id"], one["parameters"].get("request", {})) for one in site.post("/flow_runs/filter", query)]
+        return [(alert, request["state"]) for alert, request in found if request.get("flow_run_id") == run_id]
 
     wait_until(lambda: bool(alert_runs()), timeout=30, what="the automation to start alert/flow-run")
     ((alert_id, state),) = alert_runs()

@@ -6,7 +6,7 @@ import asyncio
 import random
 import secrets
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -51,11 +51,23 @@ def variable(server: httpx.Client, name: str) -> Any:
 
 
 def set_variable(server: httpx.Client, name: str, value: Any) -> None:
-    server.patch(f"/variables/name/{name}", json={"value": value}).raise_for_status()
+    until_it_has_time(lambda: server.patch(f"/variables/name/{name}", json={"value": value}))
 
 
 def put_variable(server: httpx.Client, name: str, value: Any) -> None:
-    server.post("/variables/", json={"name": name, "value": value}).raise_for_status()
+    until_it_has_time(lambda: server.post("/variables/", json={"name": name, "value": value}))
+
+
+def until_it_has_time(send: Callable[[], httpx.Response]) -> None:
+    """Prefect answers 503 while its SQLite is busy."""
+    answers: list[httpx.Response] = []
+
+    def answered() -> bool:
+        answers.append(send())
+        return answers[-1].status_code != httpx.codes.SERVICE_UNAVAILABLE
+
+    wait_until(answered, timeout=30, what="Prefect's database to have time")
+    answers[-1].raise_for_status()
 
 
 def events_of(server: httpx.Client, resource: str) -> list[dict[str, Any]]:

@@ -19,12 +19,6 @@ from tests.postgres.site import BUCKET, Site
 
 
 @pytest.fixture(scope="session")
-def sandbox_keys() -> SandboxKeys:
-    """Throw-away secrets of every kind."""
-    return SandboxKeys.generate()
-
-
-@pytest.fixture(scope="session")
 def keys(sandbox_keys: SandboxKeys) -> BackupKeys:
     """Keys that encrypt to the drill's recipient and open what it can open."""
     return BackupKeys(recipients=list(sandbox_keys.recipients), identity=sandbox_keys.drill_identity)

@@ -60,12 +60,6 @@ INSERT INTO plain VALUES (1, 'a'), (1, 'a'), (2, NULL);
 
 
 @pytest.fixture(scope="session")
-def sandbox_keys() -> SandboxKeys:
-    """Throw-away secrets of every kind."""
-    return SandboxKeys.generate()
-
-
-@pytest.fixture(scope="session")
 def built(
     postgres_engine: PostgresEngine, shared_store: BackupStore, sandbox_keys: SandboxKeys
 ) -> Iterator[tuple[House, Manifest]]:
