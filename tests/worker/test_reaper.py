@@ -81,12 +81,12 @@ def test_a_sign_between_two_looks_keeps_a_run() -> None:
 
 
 def test_silent_runs_are_crashed_and_those_that_live_or_are_of_other_pools_are_not(prefect: Prefect) -> None:
-    # Their states are of this very moment, so the reaper's clock is put forward; the living one's heart beats until then.
+    # Their states are of this very moment, so the reaper's clock is put forward; the living one's heart beats slowly.
     runs = {
-        "silent": _run(prefect.http, "waiting/here", "RUNNING", 0),
-        "living": _run(prefect.http, "waiting/here", "RUNNING", 140),
-        "cancelling": _run(prefect.http, "waiting/here", "CANCELLING", 0),
-        "elsewhere": _run(prefect.http, "waiting/elsewhere", "RUNNING", 0),
+        "silent": _run(prefect.http, "waiting/here", "RUNNING", 30),
+        "living": _run(prefect.http, "waiting/here", "RUNNING", 180),
+        "cancelling": _run(prefect.http, "waiting/here", "CANCELLING", 30),
+        "elsewhere": _run(prefect.http, "waiting/elsewhere", "RUNNING", 30),
     }
     with PrefectHttp(Settings(prefect_api_url=prefect.server.api_url)) as api:
         wait_until(
@@ -111,8 +111,8 @@ def test_a_server_that_does_not_answer_is_said_in_one_line() -> None:
             Reaper(api, POOL).look()
 
 
-def _run(prefect: httpx.Client, deployment: str, state: str, last_beat: float) -> str:
-    """Make a run in a state, whose process gives its last sign so many seconds from now, and one 30 s before it."""
+def _run(prefect: httpx.Client, deployment: str, state: str, interval: float) -> str:
+    """Make a run in a state, whose process has just given a sign, and one so many seconds before."""
     found = prefect.get(f"/deployments/name/{deployment}").raise_for_status().json()
     made = prefect.post(f"/deployments/{found['id']}/create_flow_run", json={"state": {"type": "PENDING"}}).raise_for_status()
     run_id = str(made.json()["id"])
@@ -122,11 +122,11 @@ def _run(prefect: httpx.Client, deployment: str, state: str, last_beat: float) -
         {
             "id": str(uuid4()),
             "event": "prefect.flow-run.heartbeat",
-            "occurred": (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(),
+            "occurred": (datetime.now(UTC) - timedelta(seconds=ago)).isoformat(),
             "resource": {"prefect.resource.id": f"prefect.flow-run.{run_id}"},
             "payload": {},
         }
-        for seconds in (last_beat - 30, last_beat)
+        for ago in (interval, 0)
     ]
     prefect.post("/events", json=events).raise_for_status()
     return run_id

@@ -86,14 +86,15 @@ def test_on_sigterm_flow_runs_clean_up_before_worker_and_gateway_end(prefect: Pr
 
 def test_when_the_worker_dies_the_container_ends_and_its_flow_runs_clean_up(prefect: Prefect, tmp_path: Path) -> None:
     with _container(tmp_path, _environment(prefect)) as (container, _):
-        run_id, trace = _waiting_run(prefect, tmp_path)
+        _, trace = _waiting_run(prefect, tmp_path)
         worker = _pid(container, "worker")
         assert worker is not None
         os.kill(worker, signal.SIGKILL)
         wait_until(lambda: not container.running, timeout=120, what="the container to end")
         assert "worker was ended by SIGKILL; the container ends" in container.log.read_text(encoding="utf-8")
         assert trace.read_text(encoding="utf-8").split() == ["begun", "finally"], "hooks are the worker's"
-        assert prefect.api.run(run_id)["state_type"] == "CRASHED"
+        # Nobody reads the pipes of the run's process any more, so it may end before it has told its state: the next container's
+        # reaper does.
 
 
 def test_without_a_prefect_server_the_gateway_answers_and_its_death_ends_the_container(tmp_path: Path) -> None:
