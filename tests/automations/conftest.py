@@ -75,7 +75,12 @@ class Site:
 @pytest.fixture(scope="module")
 def site(sandbox: Sandbox) -> Iterator[Site]:
     """Intervals are shorter than any that the settings allow, so that the absence of sweeps shows in seconds."""
-    with AlertSinks() as sinks, httpx.Client(base_url=sandbox.prefect_api_url, timeout=60.0, trust_env=False) as http:
+    with (
+        AlertSinks() as sinks,
+        httpx.Client(
+            base_url=sandbox.prefect_api_url, timeout=60.0, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
+        ) as http,
+    ):
         fields = {name.lower(): value for name, value in sinks.environment().items()}
         settings = Settings(stack_name="watched", **fields).model_copy(update={"check_interval": 4})  # type: ignore[arg-type]  # text
         made = Site(sandbox, sinks, settings, http, [], [])

@@ -52,7 +52,9 @@ class Pool:
 
 @pytest.fixture
 def pool(sandbox: Sandbox) -> Iterator[Pool]:
-    with httpx.Client(base_url=sandbox.prefect_api_url, trust_env=False, timeout=30) as api:
+    with httpx.Client(
+        base_url=sandbox.prefect_api_url, trust_env=False, timeout=30, limits=httpx.Limits(max_keepalive_connections=0)
+    ) as api:
         made = Pool(api)
         yield made
         api.delete(f"/work_pools/{made.name}")

@@ -40,7 +40,9 @@ def server(sandbox: Sandbox) -> Iterator[httpx.Client]:
     """The API of the sandbox's Prefect server, which the module's code talks to."""
     with (
         temporary_settings({PREFECT_API_URL: sandbox.prefect_api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-        httpx.Client(base_url=sandbox.prefect_api_url, trust_env=False, timeout=60.0) as client,
+        httpx.Client(
+            base_url=sandbox.prefect_api_url, trust_env=False, timeout=60.0, limits=httpx.Limits(max_keepalive_connections=0)
+        ) as client,
     ):
         yield client
 

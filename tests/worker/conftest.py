@@ -33,7 +33,12 @@ def prefect(state_directory: Path) -> Iterator[Prefect]:
     server = PrefectServer(state_directory / "prefect-of-worker", STATE / "cache", schedules=False)
     server.start(timeout=240)
     try:
-        with PrefectApi(server.api_url) as api, httpx.Client(base_url=server.api_url, trust_env=False, timeout=30) as http:
+        with (
+            PrefectApi(server.api_url) as api,
+            httpx.Client(
+                base_url=server.api_url, trust_env=False, timeout=30, limits=httpx.Limits(max_keepalive_connections=0)
+            ) as http,
+        ):
             api.create_process_pool(POOL)
             api.create_process_pool("elsewhere")
             deploy(http, "waiting", "here", POOL)
