@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -16,7 +17,10 @@ import psutil
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from blocks.settings import Settings
 from flows.health.published import Outcome, publish
+from railway.worker.prefect_http import PrefectHttp
+from railway.worker.reaper import Reaper
 from shared.engines.process import ManagedProcess, free_port, wait_until
 from shared.sandbox.environment import ROOT
 from shared.sandbox.sample_history import published
@@ -86,15 +90,19 @@ def test_on_sigterm_flow_runs_clean_up_before_worker_and_gateway_end(prefect: Pr
 
 def test_when_the_worker_dies_the_container_ends_and_its_flow_runs_clean_up(prefect: Prefect, tmp_path: Path) -> None:
     with _container(tmp_path, _environment(prefect)) as (container, _):
-        _, trace = _waiting_run(prefect, tmp_path)
+        run_id, trace = _waiting_run(prefect, tmp_path)
         worker = _pid(container, "worker")
         assert worker is not None
         os.kill(worker, signal.SIGKILL)
         wait_until(lambda: not container.running, timeout=120, what="the container to end")
         assert "worker was ended by SIGKILL; the container ends" in container.log.read_text(encoding="utf-8")
         assert trace.read_text(encoding="utf-8").split() == ["begun", "finally"], "hooks are the worker's"
-        # Nobody reads the pipes of the run's process any more, so it may end before it has told its state: the next container's
-        # reaper does.
+    # Its process may have ended without telling its state; then the next container's reaper does.
+    with PrefectHttp(Settings(prefect_api_url=prefect.server.api_url)) as api:
+        reaper, begun = Reaper(api, POOL), datetime.now(UTC)
+        for seconds in range(0, 1000, 100):
+            reaper.look(begun + timedelta(seconds=seconds))
+    assert prefect.api.run(run_id)["state_type"] == "CRASHED"
 
 
 def test_without_a_prefect_server_the_gateway_answers_and_its_death_ends_the_container(tmp_path: Path) -> None:
