@@ -4,7 +4,14 @@
     ├── SettingsError               a setting or parameter is missing or wrong              (permanent)
     ├── ServiceError                a service did not answer, or broke off                  (a retry can help)
     │   ├── AccessDenied            it answered that we may not                             (permanent)
-    │   └── DeliveryFailed          an alert did not reach its channel                      (a retry can help)
+    │   │   └── RailwayDenied       Railway's API did: the token is dead, or of too small a scope    (permanent)
+    │   ├── DeliveryFailed          an alert did not reach its channel                      (a retry can help)
+    │   └── RailwayError            Railway's API did not answer                            (a retry can help)
+    │       ├── RateLimited         it wants us to wait; nothing was changed                (a retry can help)
+    │       ├── RailwayRefused      it answered that it will not, and why                   (permanent)
+    │       ├── Uncertain           a change may or may not have been made: read the state first     (permanent)
+    │       ├── DeploymentFailed    a deployment did not become active, or not what it should be     (permanent)
+    │       └── WorkflowFailed      a long operation of the platform failed or did not end  (permanent)
     ├── VersionMismatch             client and server, or dump and target, do not fit       (permanent)
     ├── StoreError                  the object store did not do what was asked              (a retry can help)
     │   ├── ObjectMissing           the object is not there                                 (permanent)
@@ -13,9 +20,11 @@
     ├── LeaseHeld                   another flow holds the stack's lock                     (a retry can help)
     ├── LeaseLost                   our lock ran out or was taken over: stop touching things (permanent)
     ├── ApprovalMissing             a destructive step was not approved                     (permanent)
+    ├── GuardRefused                a rule of ours forbids it; nothing was changed          (permanent)
     ├── BackupFailed                no set was committed; what was written is removed       (permanent)
     ├── RestoreRefused              nothing was changed, and why                            (permanent)
     ├── RestoreFailed               a restore broke off; what was stopped was started again (permanent)
+    ├── SmokeFailed                 a request through the stack does not work as it should  (permanent)
     └── DrillFailed                 the restored data is not what the manifest says         (permanent)
 
 A message says what failed, what was expected and what to do, on one line, and never carries a secret.
@@ -31,18 +40,27 @@ __all__ = [
     "BackupFailed",
     "ConditionFailed",
     "DeliveryFailed",
+    "DeploymentFailed",
     "DrillFailed",
+    "GuardRefused",
     "IntegrityError",
     "LeaseHeld",
     "LeaseLost",
     "ObjectMissing",
+    "RailwayDenied",
+    "RailwayError",
+    "RailwayRefused",
+    "RateLimited",
     "RestoreFailed",
     "RestoreRefused",
     "ServiceError",
     "SettingsError",
+    "SmokeFailed",
     "StackError",
     "StoreError",
+    "Uncertain",
     "VersionMismatch",
+    "WorkflowFailed",
 ]
 
 
@@ -94,6 +112,60 @@ class DeliveryFailed(ServiceError):
         self.uncertain = uncertain
 
 
+class RailwayDenied(AccessDenied):
+    """Railway's API answered "Not Authorized": it says the same of a dead token and of one whose scope is too small."""
+
+
+class RailwayError(ServiceError):
+    """Railway's API did not answer, or not as it should."""
+
+
+class RateLimited(RailwayError):
+    """Railway's API wants us to wait. What was asked for was not done.
+
+    Args:
+        message, permanent: as of every error here. retry_after: seconds.
+    """
+
+    def __init__(self, message: str, *, permanent: bool | None = None, retry_after: float = 0.0) -> None:
+        super().__init__(message, permanent=permanent)
+        self.retry_after = retry_after
+
+
+class RailwayRefused(RailwayError):
+    """Railway's API answered that it will not do it, and why."""
+
+    default_permanent = True
+
+
+class Uncertain(RailwayError):
+    """A change was sent and its answer was lost: it may have been made. Read the state before it is sent again."""
+
+    default_permanent = True
+
+
+class DeploymentFailed(RailwayError):
+    """A deployment did not become active, or is not what it should be.
+
+    Args:
+        message, permanent: as of every error here.
+        status: the deployment's, at last. log: its last lines, scrubbed, oldest first; empty where they may not be shown.
+    """
+
+    default_permanent = True
+
+    def __init__(self, message: str, *, permanent: bool | None = None, status: str = "", log: tuple[str, ...] = ()) -> None:
+        super().__init__(message, permanent=permanent)
+        self.status = status
+        self.log = log
+
+
+class WorkflowFailed(RailwayError):
+    """A long operation of the platform (a backup of a volume, its restore) failed, or did not end in time."""
+
+    default_permanent = True
+
+
 class VersionMismatch(StackError):
     """Client and server, or dump and target, do not fit."""
 
@@ -134,6 +206,10 @@ class ApprovalMissing(StackError):
     """A destructive step was not approved."""
 
 
+class GuardRefused(StackError):
+    """A rule of ours forbids it; nothing was changed."""
+
+
 class BackupFailed(StackError):
     """No set was committed, and the objects of this run were removed."""
 
@@ -148,3 +224,7 @@ class RestoreFailed(StackError):
 
 class DrillFailed(StackError):
     """The restored data is not what the manifest says."""
+
+
+class SmokeFailed(StackError):
+    """A check of the smoke test, or the whole of it, found something that does not work."""

@@ -104,6 +104,17 @@ class Settings(BaseSettings):
         default=60, gt=0, description="On SIGTERM flow runs have so long to clean up, before the worker and the gateway end"
     )
 
+    railway_token: SecretStr | None = Field(default=None, description="Token of a Railway project: one environment of it")
+    railway_api_token: SecretStr | None = Field(
+        default=None, description="Token of a Railway workspace or account, used where there is no project token"
+    )
+    railway_api_url: str = Field(
+        default="https://backboard.railway.com/graphql/v2", description="Railway's GraphQL API; the sandbox has its own"
+    )
+    railway_project_id: str = Field(default="", description="Id of the Railway project; Railway sets it")
+    railway_environment_id: str = Field(default="", description="Id of its environment; Railway sets it")
+    railway_service_id: str = Field(default="", description="Id of the service that this runs in; Railway sets it")
+
     minio_endpoint: str = Field(default="", description="URL of the S3-compatible store; empty: AWS")
     minio_access_key: str = Field(default="", description="Access key of the store")
     minio_secret_key: SecretStr = Field(default=SecretStr(""), description="Secret key of the store")
@@ -148,6 +159,15 @@ class Settings(BaseSettings):
     backup_keep_yearly: int = Field(default=3, ge=0, description="Years of which the newest set is kept")
     backup_grace_hours: int = Field(default=24, ge=0, description="Half sets and stale uploads are cleaned after so long")
 
+    setup_postgres_url: SecretStr | None = Field(
+        default=None, description="Server URL of Postgres' superuser, for `python -m flows.deploy.setup`"
+    )
+    litellm_db_password: SecretStr | None = Field(default=None, description="Password that setup gives LiteLLM's role")
+    langfuse_db_password: SecretStr | None = Field(default=None, description="Password that setup gives Langfuse's role")
+    backup_db_password: SecretStr | None = Field(default=None, description="Password that setup gives the role `backup`")
+    restore_db_password: SecretStr | None = Field(default=None, description="Password that setup gives the role `restore`")
+    setup_buckets: Names = Field(default=[], description="Private buckets that setup creates in the store of MINIO_ENDPOINT")
+
     verify_every_days: int = Field(default=30, ge=1, description="Each object is read back and hashed once in so many days")
     drill_bucket_days: int = Field(default=7, ge=1, description="Drills read each pack of bucket objects once in so many days")
 
@@ -163,6 +183,7 @@ class Settings(BaseSettings):
         "source_buckets",
         "backup_age_recipients",
         "public_urls",
+        "setup_buckets",
         mode="before",
     )
     @classmethod
@@ -181,6 +202,7 @@ class Settings(BaseSettings):
         "slack_api_url",
         "pagerduty_url",
         "gateway_url",
+        "railway_api_url",
     )
     @classmethod
     def _is_url(cls, value: str) -> str:
