@@ -1,4 +1,4 @@
-"""What the token may do, found out by asking and changing nothing: the documentation is of two minds (facts: railway.md 2.1)."""
+"""What the token may do, found out by asking: the documentation contradicts itself (facts: railway.md 2.1)."""
 
 from __future__ import annotations
 
