@@ -1,0 +1,1 @@
+"""What each service consists of: image, port, volume, variables. `railway/variants.py` puts them together."""
