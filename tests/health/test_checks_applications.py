@@ -64,6 +64,7 @@ def test_a_healthy_gateway_is_ok_and_never_asked_for_what_costs_money(gateway: S
     assert next(iter(seen)) == "liveness"
     assert "/health" not in gateway.asked
     assert not any(path.startswith("/health/services") for path in gateway.asked)
+    assert "/v1/models" not in gateway.asked, "LiteLLM sends what it refuses there to Langfuse as a failed generation"
 
 
 def test_readiness_is_judged_by_its_code_and_not_by_its_words(gateway: Scripted) -> None:
@@ -76,13 +77,14 @@ def test_readiness_is_judged_by_its_code_and_not_by_its_words(gateway: Scripted)
 
 
 def test_a_gateway_that_serves_everybody_is_down_until_it_refuses_them(gateway: Scripted) -> None:
-    gateway.answers["/v1/models"] = (200, '{"data":[]}')
+    guarded = "/health/readiness/details"
+    gateway.answers[guarded] = details()
     seen = litellm(gateway)
     assert seen.bad() == {"authentication": Status.DOWN}
     assert "is unauthenticated" in seen.sentence("authentication")
-    gateway.answers["/v1/models"] = (500, "")
+    gateway.answers[guarded] = (500, "")
     assert litellm(gateway).bad() == {"authentication": Status.DEGRADED}
-    gateway.answers["/v1/models"] = (401, "")
+    gateway.answers[guarded] = (401, "")
     assert litellm(gateway).bad() == {}
 
 
@@ -103,6 +105,8 @@ def test_a_release_that_says_all_of_it_about_readiness_is_understood_too(gateway
     seen = litellm(gateway)
     assert seen.bad() == {}
     assert "1.80.0" in seen.sentence("version")
+    gateway.answers["/v1/models"] = (200, '{"data":[]}')
+    assert litellm(gateway).bad() == {"authentication": Status.DOWN}
 
 
 def test_a_cache_that_is_away_is_degraded_and_none_is_not_looked_at(gateway: Scripted) -> None:

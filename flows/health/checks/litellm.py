@@ -2,6 +2,8 @@
 
 Readiness is judged by the HTTP code alone, since the words in its body changed (facts: apps.md 1.3). `/health` is never asked:
 it makes a paid completion with every model. Nor is `/health/services?service=langfuse`: each call sends a trace of its own.
+And a request to `/v1/models` that is refused becomes two failed generations in Langfuse where `failure_callback` is set (seen
+with 1.102.4), so strangers are tried at a path of the same guard that is none of the model API.
 """
 
 from __future__ import annotations
@@ -51,7 +53,9 @@ async def _readiness(gateway: Web, found: Findings) -> None:
 
 async def _strangers(gateway: Web, found: Findings) -> None:
     with found.looking("authentication", Status.DEGRADED):
-        answer = await gateway.get(MODELS)
+        answer = await gateway.get(DETAILS)
+        if answer.status == 404:  # before 1.85 nothing else asks for a key
+            answer = await gateway.get(MODELS)
         if answer.status == 401:
             found.add("authentication", Status.OK, "LiteLLM refuses requests without a key")
         elif 200 <= answer.status < 300:
