@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -60,6 +60,14 @@ class Reference:
     def names(self) -> Iterator[tuple[str, str]]:
         """Yield service and variable of each reference in the text; the service is empty for the service's own."""
         yield from _REFERENCE.findall(self.text)
+
+    def replaced(self, value: Callable[[str, str], str]) -> str:
+        """Put something in the place of each reference.
+
+        Args:
+            value: of a service, empty for the own one, and a variable.
+        """
+        return _REFERENCE.sub(lambda match: value(match[1] or "", match[2]), self.text)
 
 
 class SecretKind(StrEnum):
