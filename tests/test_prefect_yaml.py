@@ -187,7 +187,8 @@ def test_there_is_one_schedule_with_a_name_or_none(deployment: dict[str, Any]) -
 
 @each
 def test_runs_queue_up_in_the_one_work_pool(deployment: dict[str, Any]) -> None:
-    assert deployment["work_pool"] == {"name": "ops"}
+    command = {"job_variables": {"command": "python -m flows.health.process"}} if name_of(deployment) == "health/sweep" else {}
+    assert deployment["work_pool"] == {"name": "ops", **command}
     # a sweep that could not start in its minute is of no use; after an outage of the worker a hundred would be late
     strategy = "CANCEL_NEW" if name_of(deployment) == "health/sweep" else "ENQUEUE"
     assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": strategy}

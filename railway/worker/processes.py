@@ -102,7 +102,8 @@ def is_engine(pid: int) -> bool:
     """Say whether a process runs a flow, and not only its hooks or the preparations."""
     arguments = _read(_PROC / str(pid) / "cmdline").split("\0")
     return any(
-        (before, this) == ("-m", "prefect.engine") or (before.endswith("_workspace_runtime_bootstrap.py") and this == "engine")
+        (before == "-m" and this in ("prefect.engine", "flows.health.process"))
+        or (before.endswith("_workspace_runtime_bootstrap.py") and this == "engine")
         for before, this in pairwise(arguments)
     )
 
