@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     langfuse_database: str = Field(default="langfuse", description="Langfuse's Postgres database")
     langfuse_public_key: str = Field(default="", description="Public key of a Langfuse project, for the smoke test")
     langfuse_secret_key: SecretStr | None = Field(default=None, description="Its secret key")
+    smoke_model: str = Field(default="", description="Model that the smoke test pays for; empty: the cheapest LiteLLM has")
     redis_key_prefix: str = Field(default="bull", description="Langfuse's REDIS_KEY_PREFIX: what its queues begin with")
     public_urls: Names = Field(
         default=[], description="Public URLs whose answer and certificate are watched; `litellm=https://...` says whose it is"
@@ -159,6 +160,7 @@ class Settings(BaseSettings):
     backup_keep_yearly: int = Field(default=3, ge=0, description="Years of which the newest set is kept")
     backup_grace_hours: int = Field(default=24, ge=0, description="Half sets and stale uploads are cleaned after so long")
 
+    worker_image: str = Field(default="", description="The project's own image, as you pushed it: for deploys")
     setup_postgres_url: SecretStr | None = Field(
         default=None, description="Server URL of Postgres' superuser, for `python -m flows.deploy.setup`"
     )

@@ -5,9 +5,6 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, TypeVar, cast
-
-from prefect.blocks.core import Block
 
 from blocks.clickhouse import ClickHouseServer
 from blocks.errors import SettingsError
@@ -17,10 +14,9 @@ from blocks.postgres import PostgresServer
 from blocks.redis import RedisServer
 from blocks.settings import Settings
 from blocks.source_bucket import SourceBucket, source_name
+from flows.documents import optional, required
 from flows.lease import Lease, exclusive
 from flows.report import flow_run_id
-
-B = TypeVar("B", bound=Block)
 
 
 @dataclass(frozen=True)
@@ -59,14 +55,14 @@ class Stack:
         return cls(
             name=name,
             settings=settings,
-            store=_required(BackupStore, name),
-            keys=_required(BackupKeys, name),
-            postgres=_optional(PostgresServer, f"{name}-backup"),
-            postgres_admin=_optional(PostgresServer, f"{name}-restore"),
-            clickhouse=_optional(ClickHouseServer, name),
-            redis=_optional(RedisServer, name),
-            sources=tuple(_required(SourceBucket, source_name(name, bucket)) for bucket in settings.source_buckets),
-            copy=_optional(BackupStore, f"{name}-copy"),
+            store=required(BackupStore, name),
+            keys=required(BackupKeys, name),
+            postgres=optional(PostgresServer, f"{name}-backup"),
+            postgres_admin=optional(PostgresServer, f"{name}-restore"),
+            clickhouse=optional(ClickHouseServer, name),
+            redis=optional(RedisServer, name),
+            sources=tuple(required(SourceBucket, source_name(name, bucket)) for bucket in settings.source_buckets),
+            copy=optional(BackupStore, f"{name}-copy"),
         )
 
     def exclusive(self, flow: str, lease: Lease | None = None) -> AbstractContextManager[Lease]:
@@ -105,24 +101,6 @@ class Stack:
         if self.copy is None:
             raise SettingsError("copy: no second store is set up; set COPY_BUCKET and its keys, and run `python -m blocks`")
         return self.copy
-
-
-def _optional(block: type[B], name: str) -> B | None:
-    try:
-        found: Any = block.load(name, _sync=True)  # type: ignore[call-arg]  # prefect adds _sync to its sync-compatible methods
-        return cast(B, found)
-    except ValueError as error:
-        if "Unable to find" in str(error):
-            return None
-        raise
-
-
-def _required(block: type[B], name: str) -> B:
-    found = _optional(block, name)
-    if found is None:
-        slug = block.get_block_type_slug()
-        raise SettingsError(f"block {slug}/{name} does not exist; set its variables and run `python -m blocks`")
-    return found
 
 
 def project_version() -> str:

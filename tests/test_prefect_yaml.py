@@ -28,7 +28,15 @@ DOCUMENT: dict[str, Any] = yaml.safe_load((ROOT / "prefect.yaml").read_text(enco
 DEPLOYMENTS: list[dict[str, Any]] = DOCUMENT["deployments"]
 MINE = {"definitions"}
 """Not Prefect's: where the anchors are kept."""
-SCHEDULED = {"backup/nightly", "copy/nightly", "drill/nightly", "health/sweep", "prune/daily", "verify/daily"}
+SCHEDULED = {
+    "backup/nightly",
+    "copy/nightly",
+    "drill/nightly",
+    "health/sweep",
+    "prune/daily",
+    "smoke/post-deploy",
+    "verify/daily",
+}
 BY_HAND = {
     "alert/flow-run",
     "backup/on-demand",

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from shared.sandbox.langfuse_double import rows
@@ -53,6 +53,8 @@ class Web:
         return Starlette(
             exception_handlers=broken,
             routes=[
+                Route("/", lambda _: RedirectResponse("/auth/sign-in", 307)),
+                Route("/auth/sign-in", lambda _: HTMLResponse("<!DOCTYPE html><title>Sign in | Langfuse</title>")),
                 Route("/api/public/health", self.health),
                 Route("/api/public/ready", self.ready),
                 Route("/api/public/projects", self.projects),
