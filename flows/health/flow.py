@@ -67,7 +67,7 @@ async def health(request: SweepRequest = SweepRequest()) -> dict[str, str]:
     stack, run_id = settings.stack_name, flow_run_id()
     steps = _Steps()
     try:
-        targets = Targets.from_settings(settings)
+        targets = Targets.from_settings(settings, datetime.now(UTC))
         _, observations = await asyncio.gather(ping_async(settings, "start", run_id=run_id), observe(targets))
         previous = await _remembered(stack, steps)
         windows = await _windows(stack, steps)

@@ -7,6 +7,7 @@ unknown and does not blind the sweep.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -60,12 +61,19 @@ class Limits:
 
 @dataclass(frozen=True)
 class LiteLLM:
-    """The gateway. `traced`: Langfuse belongs to the stack, so every request should be traced to it."""
+    """The gateway.
+
+    Attributes:
+        traced: Langfuse belongs to the stack, so every request should be traced to it.
+        models: also see that strangers may not list the models. Every refusal becomes two failed generations in Langfuse (seen
+            with LiteLLM 1.102.4 and `failure_callback`), so a sweep a minute does it once an hour.
+    """
 
     url: str
     key: SecretStr | None = field(default=None, repr=False)
     traced: bool = False
     langfuse_url: str = ""
+    models: bool = True
 
 
 @dataclass(frozen=True)
@@ -146,10 +154,18 @@ class Targets:
     public: tuple[PublicUrl, ...] = ()
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
-        """Find out what is configured; reads nothing but the settings."""
+    def from_settings(cls, settings: Settings, now: datetime | None = None) -> Self:
+        """Find out what is configured; reads nothing but the settings.
+
+        Args:
+            now: leave out what the hour's first sweep does for all of them; None: look at everything.
+        """
         litellm = LiteLLM(
-            settings.litellm_url, settings.litellm_master_key, bool(settings.langfuse_web_url), settings.langfuse_web_url
+            settings.litellm_url,
+            settings.litellm_master_key,
+            bool(settings.langfuse_web_url),
+            settings.langfuse_web_url,
+            models=now is None or now.minute * 60 + now.second < settings.check_interval,
         )
         watched = {"litellm": settings.litellm_url, "langfuse-web": settings.langfuse_web_url}
         databases = {"litellm": settings.litellm_database, "langfuse-web": settings.langfuse_database}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from pydantic import SecretStr
 from blocks.errors import AccessDenied, ServiceError, SettingsError
 from blocks.langfuse import LangfuseWeb, LangfuseWorker
 from blocks.litellm import LiteLLMGateway
+from blocks.settings import Settings
 from flows.health.observation import Status
 from flows.health.targets import LiteLLM, Targets
 from shared.engines.process import free_port
@@ -64,7 +66,6 @@ def test_a_healthy_gateway_is_ok_and_never_asked_for_what_costs_money(gateway: S
     assert next(iter(seen)) == "liveness"
     assert "/health" not in gateway.asked
     assert not any(path.startswith("/health/services") for path in gateway.asked)
-    assert "/v1/models" not in gateway.asked, "LiteLLM sends what it refuses there to Langfuse as a failed generation"
 
 
 def test_readiness_is_judged_by_its_code_and_not_by_its_words(gateway: Scripted) -> None:
@@ -86,6 +87,17 @@ def test_a_gateway_that_serves_everybody_is_down_until_it_refuses_them(gateway: 
     assert litellm(gateway).bad() == {"authentication": Status.DEGRADED}
     gateway.answers[guarded] = (401, "")
     assert litellm(gateway).bad() == {}
+    gateway.answers["/v1/models"] = (200, '{"data":[]}')
+    assert litellm(gateway).bad() == {"authentication": Status.DOWN}, "public_routes can open it alone"
+
+
+def test_one_sweep_an_hour_tries_to_list_the_models_since_langfuse_hears_of_each_refusal(gateway: Scripted) -> None:
+    settings = Settings(litellm_url=gateway.url, check_interval=60)
+    for minute, asked in ((0, True), (1, False), (59, False)):
+        gateway.asked.clear()
+        at = datetime(2026, 11, 25, 3, minute, 30, tzinfo=UTC)
+        assert look(Targets.from_settings(settings, at), "litellm").bad() == {}
+        assert ("/v1/models" in gateway.asked) is asked
 
 
 @pytest.mark.parametrize("version", ["1.82.7", "1.82.8", "1.107.0"])

@@ -2,8 +2,7 @@
 
 Readiness is judged by the HTTP code alone, since the words in its body changed (facts: apps.md 1.3). `/health` is never asked:
 it makes a paid completion with every model. Nor is `/health/services?service=langfuse`: each call sends a trace of its own.
-And a request to `/v1/models` that is refused becomes two failed generations in Langfuse where `failure_callback` is set (seen
-with 1.102.4), so strangers are tried at a path of the same guard that is none of the model API.
+Strangers are tried each time at a path that the same guard keeps, and at `/v1/models` where the target says so.
 """
 
 from __future__ import annotations
@@ -37,7 +36,9 @@ async def check(target: LiteLLM, found: Findings) -> None:
                 found.add(MAIN, Status.DOWN, sentence, latency_ms=answer.latency_ms)
                 return
             found.add(MAIN, Status.OK, "LiteLLM lives", latency_ms=answer.latency_ms)
-            await asyncio.gather(_readiness(gateway, found), _strangers(gateway, found), _inside(gateway, target, found))
+            await asyncio.gather(
+                _readiness(gateway, found), _strangers(gateway, target, found), _inside(gateway, target, found)
+            )
 
 
 async def _readiness(gateway: Web, found: Findings) -> None:
@@ -51,10 +52,11 @@ async def _readiness(gateway: Web, found: Findings) -> None:
             found.add("readiness", Status.DOWN, sentence, latency_ms=answer.latency_ms)
 
 
-async def _strangers(gateway: Web, found: Findings) -> None:
+async def _strangers(gateway: Web, target: LiteLLM, found: Findings) -> None:
     with found.looking("authentication", Status.DEGRADED):
         answer = await gateway.get(DETAILS)
-        if answer.status == 404:  # before 1.85 nothing else asks for a key
+        # before 1.85 nothing else asks for a key
+        if answer.status == 404 or (answer.status == 401 and target.models):
             answer = await gateway.get(MODELS)
         if answer.status == 401:
             found.add("authentication", Status.OK, "LiteLLM refuses requests without a key")
