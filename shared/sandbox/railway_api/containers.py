@@ -1,0 +1,73 @@
+"""The container of a deployment: started, watched, started again as its restart policy says, and stopped."""
+
+from __future__ import annotations
+
+from shared.sandbox.railway_api.model import Deployment, Environment
+from shared.sandbox.railway_api.platform import Platform
+from shared.sandbox.railway_api.snapshots import container_spec
+from shared.sandbox.railway_runtime.containers import Container, ContainerState
+
+__all__ = ["ended", "keep_logs", "start_container", "stop_container"]
+
+_KEPT_LINES = 5000
+
+
+def start_container(platform: Platform, environment: Environment, deployment: Deployment) -> None:
+    """Start it with what the deployment was made from. Holds the lock; the runtime returns at once."""
+    keep_logs(deployment)
+    deployment.container = platform.runtime.start(container_spec(platform, environment, deployment))
+    deployment.instance_status = "RUNNING"
+
+
+def keep_logs(deployment: Deployment) -> None:
+    """Keep what the container wrote, as it is about to be replaced."""
+    if deployment.container is not None:
+        deployment.earlier_logs.extend(deployment.container.logs(_KEPT_LINES))
+        deployment.container = None
+
+
+def ended(platform: Platform, environment: Environment, deployment: Deployment, container: Container) -> bool:
+    """Look at a container and, where it has ended, do as the restart policy says. Holds the lock.
+
+    Returns: whether it runs, possibly again.
+    """
+    state = container.state
+    if state is ContainerState.RUNNING:
+        return True
+    if deployment.container is not container:
+        return deployment.instance_status == "RUNNING"
+    settings = deployment.snapshot.settings
+    wanted = settings.restart_policy == "ALWAYS" or (
+        settings.restart_policy == "ON_FAILURE" and state is ContainerState.CRASHED
+    )
+    if wanted and (settings.restart_policy == "ALWAYS" or deployment.restarts < settings.restarts):
+        deployment.restarts += 1
+        start_container(platform, environment, deployment)
+        return True
+    deployment.instance_status = state.value
+    return False
+
+
+def stop_container(platform: Platform, deployment: Deployment, *, status: str | None) -> None:
+    """Stop it, waiting for as long as the deployment may drain. Does not hold the lock meanwhile.
+
+    Args:
+        status: what the deployment is then, `REMOVED` or `FAILED`; None leaves it as it is, with its instances stopped.
+    """
+    variables = deployment.snapshot.variables
+    named = variables.get("RAILWAY_DEPLOYMENT_DRAINING_SECONDS", "")
+    grace = float(named) if named.isdigit() else deployment.snapshot.settings.draining_seconds
+    with platform.lock:
+        container = deployment.container
+        if status == "REMOVED":
+            deployment.status = "REMOVING"
+        deployment.instance_status = "REMOVING" if status else "STOPPED"
+    if container is not None:
+        container.stop(grace)
+    with platform.lock:
+        now = platform.clock.now()
+        keep_logs(deployment)
+        deployment.instance_status = "REMOVED" if status else "STOPPED"
+        if status:
+            deployment.status, deployment.removed_at = status, now
+        deployment.status_at = deployment.updated_at = now
