@@ -47,6 +47,7 @@ class PostgresEngine(Engine):
 
     Args:
         directory: holds the data, the log and the password; private to the engine.
+        data: the data directory, where it is not to be `data` in that folder.
         major: a major version that the wheel ships.
         port: default a free one, drawn anew for each object.
         settings: server parameters, over the engine's own.
@@ -61,6 +62,7 @@ class PostgresEngine(Engine):
         self,
         directory: Path,
         *,
+        data: Path | None = None,
         major: int = 16,
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
@@ -70,7 +72,7 @@ class PostgresEngine(Engine):
         self.major = major
         self.bin_dir = self.bin_dir_for(major)
         self.port = free_port() if port is None else port
-        self.data = self.directory / "data"
+        self.data = self.directory / "data" if data is None else data.parent.resolve() / data.name
         self._settings = {
             "listen_addresses": self.host,
             "port": str(self.port),
@@ -192,7 +194,7 @@ class PostgresEngine(Engine):
 
     def _create_cluster(self) -> None:
         """Run initdb beside the final place, and move the result there when it is complete."""
-        draft = self.directory / f"data.{secrets.token_hex(4)}"
+        draft = self.data.with_name(f"{self.data.name}.{secrets.token_hex(4)}")
         draft.mkdir(mode=0o700)
         password_file = self.directory / "initdb-password"
         self._write_for_server(password_file, self.password + "\n")

@@ -86,6 +86,11 @@ class ManagedProcess:
         """Whether the program, or anything it left behind, is alive."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def exit_status(self) -> int | None:
+        """How the program ended by itself, 128 + n for signal n; None while it runs, and after `stop` and `kill`."""
+        return None if self._process is None else self._process.poll()
+
     def start(self, ready: Callable[[], bool], *, timeout: float = 30.0) -> None:
         """Start the program and return once `ready()` is true.
 
@@ -95,10 +100,7 @@ class ManagedProcess:
         Raises:
             EngineError: it runs already, ended, or was not ready in time (then it is killed). Carries the log's end.
         """
-        if self.running:
-            raise EngineError(f"{self.name} is already running as pid {self._pid}; stop it first")
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        self.end_left_over()
+        self._make_way()
         log_start = self.log.stat().st_size if self.log.exists() else 0
         try:
             self._spawn()
@@ -112,6 +114,19 @@ class ManagedProcess:
         if self._process is None or (status := self._process.poll()) is not None:
             self.kill()
             raise EngineError(f"{self.name} ended with status {status} while it started{self._log_tail(log_start)}")
+
+    def launch(self) -> None:
+        """Start the program and return at once, whatever becomes of it.
+
+        Raises:
+            EngineError: it runs already.
+        """
+        self._make_way()
+        try:
+            self._spawn()
+        except BaseException:
+            self.kill()
+            raise
 
     def end_left_over(self) -> None:
         """End what an earlier, now dead, program left running on this directory. `start` does it first of all.
@@ -178,6 +193,12 @@ class ManagedProcess:
                 process.stdin.write(f"{number}\n".encode())
             except BrokenPipeError:
                 return  # it has ended
+
+    def _make_way(self) -> None:
+        if self.running:
+            raise EngineError(f"{self.name} is already running as pid {self._pid}; stop it first")
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.end_left_over()
 
     def _spawn(self) -> None:
         files = [str(path) for path in (self.pid_file, *self.litter)]

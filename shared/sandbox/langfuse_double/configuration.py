@@ -21,7 +21,7 @@ class Stores:
         clickhouse_url, clickhouse_user, clickhouse_password, clickhouse_database: the HTTP interface.
         s3_endpoint, s3_region, s3_access_key, s3_secret_key, s3_bucket, s3_prefix: the event bucket.
         salt: SALT. public_key, secret_key: of the project's API key.
-        organization, project: their ids. redis_key_prefix: REDIS_KEY_PREFIX.
+        organization, project: their ids; empty where none is to be made. redis_key_prefix: REDIS_KEY_PREFIX.
     """
 
     postgres_url: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -72,7 +73,7 @@ def fast_hash(secret_key: str, salt: str) -> str:
 
 
 def migrate_postgres(stores: Stores, *, major: int) -> None:
-    """Create what is missing, background migrations included, and upsert organization, project and key.
+    """Create what is missing, background migrations included, and upsert organization, project and key, if there is a project.
 
     A key that is there stays as it is, also when its secret has changed.
     """
@@ -83,19 +84,24 @@ def migrate_postgres(stores: Stores, *, major: int) -> None:
                 "INSERT INTO background_migrations (id, name, script, args) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
                 [str(uuid4()), name, name.removeprefix("sandbox_"), json.dumps({"envGate": "V4"} if name == _GATED else {})],
             )
-        connection.execute(
-            "INSERT INTO organizations (id, name) VALUES (%s, 'Sandbox') ON CONFLICT DO NOTHING", [stores.organization]
-        )
-        connection.execute(
-            "INSERT INTO projects (id, org_id, name) VALUES (%s, %s, 'Sandbox') ON CONFLICT DO NOTHING",
-            [stores.project, stores.organization],
-        )
-        hashed = fast_hash(stores.secret_key, stores.salt)
-        connection.execute(
-            "INSERT INTO api_keys (id, public_key, hashed_secret_key, fast_hashed_secret_key, display_secret_key, project_id) "
-            "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-            [str(uuid4()), stores.public_key, f"fast:{hashed}", hashed, f"sk-lf-...{stores.secret_key[-4:]}", stores.project],
-        )
+        if stores.project:
+            _initialize(connection, stores)
+
+
+def _initialize(connection: psycopg.Connection[Any], stores: Stores) -> None:
+    connection.execute(
+        "INSERT INTO organizations (id, name) VALUES (%s, 'Sandbox') ON CONFLICT DO NOTHING", [stores.organization]
+    )
+    connection.execute(
+        "INSERT INTO projects (id, org_id, name) VALUES (%s, %s, 'Sandbox') ON CONFLICT DO NOTHING",
+        [stores.project, stores.organization],
+    )
+    hashed = fast_hash(stores.secret_key, stores.salt)
+    connection.execute(
+        "INSERT INTO api_keys (id, public_key, hashed_secret_key, fast_hashed_secret_key, display_secret_key, project_id) "
+        "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+        [str(uuid4()), stores.public_key, f"fast:{hashed}", hashed, f"sk-lf-...{stores.secret_key[-4:]}", stores.project],
+    )
 
 
 async def migrate_clickhouse(warehouse: Warehouse, database: str, *, major: int) -> None:
