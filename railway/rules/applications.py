@@ -165,7 +165,10 @@ def langfuse_callback(stack: Stack) -> Iterator[Finding]:
     service = stack.services.get("litellm")
     if service is None:
         return
-    settings = _at(_configuration(service), "litellm_settings") or {}
+    document = _configuration(service)
+    if not document:
+        return  # another rule says so
+    settings = _at(document, "litellm_settings") or {}
     names = [name for key in ("callbacks", "success_callback", "failure_callback") for name in settings.get(key) or []]
     version = version_of(service.image)
     if not {"langfuse", "langfuse_otel"} & set(names):
