@@ -88,18 +88,19 @@ class LocalRuntime:
             ImageMissing: there is no image of that name.
         """
         image = self.catalogue.find(spec.image)
+        service = _host(spec.service)
         self._look()
         with self._lock:
             number = next(self._numbers)
-            folder = self._containers_folder / f"{spec.service}-{number}"
-            is_alone = all(one.service != spec.service for one in self._running)
-            name = spec.service if is_alone else f"{spec.service}#{number}"
+            folder = self._containers_folder / f"{service}-{number}"
+            is_alone = all(one.service != service for one in self._running)
+            name = service if is_alone else f"{service}#{number}"
             paths, path = lay_out(folder / "root", image, spec.mount)
             port = spec.port or image.port
             inside = Inside(name, spec.image, str(paths.root), str(self._ports.path), spec.mount.path if spec.mount else None)
             inside.write(folder / "container.json")
             container = LocalContainer(
-                spec.service,
+                service,
                 name,
                 folder,
                 self._command(spec, image, paths),
@@ -120,7 +121,7 @@ class LocalRuntime:
 
     def public_address(self, service: str, port: int) -> str:
         """Where a service's port can be reached from outside its network, `127.0.0.1:<port>`; it stays so."""
-        return f"{LOCALHOST}:{self._ports.of(service, port)}"
+        return f"{LOCALHOST}:{self._ports.of(_host(service), port)}"
 
     def close(self) -> None:
         """Kill every container. What they wrote to their volumes and logs stays."""
@@ -181,3 +182,8 @@ class LocalRuntime:
             with self._lock:
                 for route in self._routes.values():
                     route.extend()
+
+
+def _host(service: str) -> str:
+    """The first part of a service's private host name."""
+    return service.lower().replace(" ", "-")

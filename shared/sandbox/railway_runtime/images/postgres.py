@@ -12,9 +12,6 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-import psycopg
-from psycopg import sql
-
 from shared.engines.files import write_private
 from shared.engines.postgres import PostgresEngine
 from shared.sandbox.railway_runtime.catalogue import version
@@ -73,6 +70,9 @@ def _create_database(engine: PostgresEngine) -> None:
     """POSTGRES_DB, if it is another than those that every server has; default the user's name."""
     name = os.environ.get("POSTGRES_DB") or engine.superuser
     if name not in ("postgres", "template0", "template1"):
+        import psycopg  # not at the top: most starts have no use for it
+        from psycopg import sql
+
         with psycopg.connect(engine.url(), autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
