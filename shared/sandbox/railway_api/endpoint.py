@@ -53,6 +53,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Operation:
+    """One operation of a document that is valid."""
+
     document: DocumentNode
     name: str | None
     kind: str
@@ -69,6 +71,7 @@ class Endpoint:
 
     def __init__(self, platform: Platform, schema: GraphQLSchema, faults: Faults) -> None:
         self._platform, self._schema, self._faults = platform, schema, faults
+        self._documents: dict[str, DocumentNode] = {}
         self.received: list[Received] = []
 
     def answer(self, headers: Mapping[str, str], body: bytes) -> Answer:
@@ -108,7 +111,7 @@ class Endpoint:
             case "cut":
                 return Answer(0, is_cut=True)
             case "slow":
-                self._platform.machine.closing.wait(fault.seconds)
+                self._platform.closing.wait(fault.seconds)
                 return self._execute(token, operation)
             case "lost-answer":
                 return Answer(0, self._execute(token, operation).body, is_cut=True)
@@ -116,14 +119,12 @@ class Endpoint:
     def _read(self, body: bytes) -> _Operation | Answer:
         try:
             request = json.loads(body)
-            document = parse(request["query"])
+            text = str(request["query"])
         except (ValueError, KeyError, TypeError):
             return Answer(400, _errors("Request must be JSON with a query"))
-        except GraphQLError as error:
-            return Answer(400, _errors(error.message))
-        problems = validate(self._schema, document)
-        if problems:
-            return Answer(400, _errors(*(one.message for one in problems)))
+        document = self._documents.get(text) or self._valid(text)
+        if isinstance(document, Answer):
+            return document
         name = request.get("operationName")
         operations = [one for one in document.definitions if isinstance(one, OperationDefinitionNode)]
         chosen = [one for one in operations if name is None or (one.name and one.name.value == name)]
@@ -131,6 +132,17 @@ class Endpoint:
             return Answer(400, _errors("Request must name one operation of its document"))
         fields = [one.name.value for one in chosen[0].selection_set.selections if isinstance(one, FieldNode)]
         return _Operation(document, name, chosen[0].operation.value, fields, request.get("variables") or {})
+
+    def _valid(self, text: str) -> DocumentNode | Answer:
+        try:
+            document = parse(text)
+        except GraphQLError as error:
+            return Answer(400, _errors(error.message))
+        problems = validate(self._schema, document)
+        if problems:
+            return Answer(400, _errors(*(one.message for one in problems)))
+        self._documents[text] = document
+        return document
 
     def _token(self, headers: Mapping[str, str]) -> Token | None:
         """None where there is none, where it is dead, in the wrong header, or where both headers came."""

@@ -18,14 +18,14 @@ __all__ = ["Machine"]
 
 
 class Machine:
-    """Carries deployments out, each in a thread of its own, and looks after what runs. All end in `close`.
+    """Carries deployments out, each in a thread of its own, and looks after what runs. All end in `join`.
 
     Methods are called with the platform's lock held, and return before what they begin is done.
     """
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
-        self._closing = threading.Event()
+        self._closing = platform.closing
         self._threads: set[threading.Thread] = set()
         self._keeper = threading.Thread(target=self._keep, name="railway keeper", daemon=True)
 
@@ -62,7 +62,7 @@ class Machine:
         for older in instance.deployments:
             older.is_given_up |= older.in_progress
         instance.deployments.append(deployment)
-        rollout = Rollout(self._platform, environment, instance, deployment, after=after, closing=self._closing)
+        rollout = Rollout(self._platform, environment, instance, deployment, after=after)
         self.spawn(rollout.run)
         return deployment
 
@@ -139,24 +139,22 @@ class Machine:
             self.remove(deployment)
 
     def spawn(self, work: Callable[[], None]) -> None:
-        """Do something beside the requests, in a thread that `close` waits for."""
+        """Do something beside the requests, in a thread that `join` waits for."""
         self._threads = {one for one in self._threads if one.is_alive()}
         thread = threading.Thread(target=work, name="railway work", daemon=True)
         self._threads.add(thread)
         thread.start()
 
-    def close(self) -> None:
-        """Let all give up, and wait until they have. Called without the lock."""
+    def give_up(self) -> None:
+        """Let everything that is on its way give up, and nothing begin."""
         self._closing.set()
+
+    def join(self) -> None:
+        """Wait until all threads have ended. Called without the lock."""
         with self._platform.lock:
             threads = [self._keeper, *self._threads]
         for thread in threads:
             thread.join()
-
-    @property
-    def closing(self) -> threading.Event:
-        """Set when all is to end."""
-        return self._closing
 
     def _keep(self) -> None:
         """Look at what runs, and start what ended again, or say that it did."""
@@ -169,7 +167,7 @@ class Machine:
 
     def _look(self, environment: Environment, deployment: Deployment) -> None:
         container = deployment.container
-        if not deployment.is_active or deployment.instance_status != "RUNNING" or container is None:
+        if self._closing.is_set() or not deployment.is_active or deployment.instance_status != "RUNNING" or container is None:
             return
         if not ended(self._platform, environment, deployment, container) and deployment.instance_status == "CRASHED":
             deployment.status = "CRASHED"

@@ -48,6 +48,7 @@ class Platform:
         buckets: where buckets are.
     Attributes:
         lock: held by whoever reads or writes anything here.
+        closing: set, under the lock, when all is to end; nothing is started any more.
         machine, meter, workflows: what works beside the requests, and counts them; set by the stand-in.
     """
 
@@ -63,6 +64,7 @@ class Platform:
         self.pace = pace
         self.buckets = buckets
         self.lock = threading.RLock()
+        self.closing = threading.Event()
         self.clock = Clock()
         self.workspace_id = new_id()
         self.created_at = self.clock.now()

@@ -8,7 +8,6 @@ here and never again; without one, a container that has been started is a succes
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -38,7 +37,6 @@ class Rollout:
 
     Args:
         after: deployments that are to end first, good or bad: sources do not say what follows where one fails.
-        closing: set when all is to end.
     """
 
     def __init__(
@@ -49,14 +47,13 @@ class Rollout:
         deployment: Deployment,
         *,
         after: Sequence[Deployment],
-        closing: threading.Event,
     ) -> None:
         self._platform = platform
         self._environment = environment
         self._instance = instance
         self._deployment = deployment
         self._after = after
-        self._closing = closing
+        self._closing = platform.closing
 
     def run(self) -> None:
         """All of it; what goes wrong is the deployment's status and its events."""
@@ -137,6 +134,7 @@ class Rollout:
         text = command if isinstance(command, str) else " && ".join(command)
         with self._step("PRE_DEPLOY_COMMAND"):
             with self._platform.lock:
+                self._check()
                 spec = container_spec(self._platform, self._environment, self._deployment)
                 container = self._platform.runtime.start(replace(spec, start_command=text, mount=None, port=None))
             try:

@@ -90,8 +90,10 @@ class RailwayStandIn:
     def close(self) -> None:
         """Listen no more, let everything end, and close the runtime. The data of volumes stays."""
         self._server.stop()
-        self._platform.machine.close()
-        self._platform.runtime.close()
+        with self._platform.lock:
+            self._platform.machine.give_up()
+        self._platform.runtime.close()  # what drains is not waited for
+        self._platform.machine.join()
 
     @property
     def url(self) -> str:

@@ -40,7 +40,7 @@ class Workflows:
         self._known[identity] = workflow
 
         def run() -> None:
-            closing, pause = self._platform.machine.closing, self._platform.pace.workflow
+            closing, pause = self._platform.closing, self._platform.pace.workflow
             closing.wait(pause)
             workflow.status = "Running"
             if closing.wait(pause):

@@ -1,0 +1,46 @@
+"""What tests of the Railway stand-in share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.sandbox.railway_api import Pace, RailwayStandIn
+from tests.sandbox.railway_operator import Operator
+from tests.sandbox.railway_processes import ProcessRuntime
+
+QUICK = Pace(build=0.01, poll=0.03, health=0.01, workflow=0.05)
+"""A health check that is given the default, 300 s, is over in three."""
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> ProcessRuntime:
+    """Containers that are small programs; closed by the stand-in."""
+    return ProcessRuntime(tmp_path_factory.mktemp("containers"))
+
+
+@pytest.fixture(scope="module")
+def railway(tmp_path_factory: pytest.TempPathFactory, runtime: ProcessRuntime) -> Iterator[RailwayStandIn]:
+    """A platform for the tests of a file; each makes services of its own."""
+    with RailwayStandIn(tmp_path_factory.mktemp("railway"), runtime, pace=QUICK) as stand_in:
+        yield stand_in
+
+
+@pytest.fixture(scope="module")
+def operator(railway: RailwayStandIn) -> Iterator[Operator]:
+    """Somebody with the workspace's token."""
+    one = Operator(railway)
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[tuple[RailwayStandIn, ProcessRuntime, Operator]]:
+    """A platform of the test's own, with nothing on it."""
+    runtime = ProcessRuntime(tmp_path)
+    with RailwayStandIn(tmp_path / "railway", runtime, pace=QUICK) as stand_in:
+        one = Operator(stand_in)
+        yield stand_in, runtime, one
+        one.close()
