@@ -19,6 +19,7 @@ from blocks.langfuse import LangfuseWeb, LangfuseWorker
 from blocks.litellm import LiteLLMGateway
 from blocks.object_store import BackupStore, s3_bucket
 from blocks.postgres import PostgresServer
+from blocks.railway import RailwayEnvironment, from_settings
 from blocks.redis import RedisServer
 from blocks.settings import Settings
 from blocks.source_bucket import SourceBucket, source_name
@@ -33,6 +34,7 @@ TYPES: tuple[type[Block], ...] = (
     LiteLLMGateway,
     LangfuseWeb,
     LangfuseWorker,
+    RailwayEnvironment,
 )
 
 
@@ -82,6 +84,8 @@ def documents(settings: Settings) -> Iterator[tuple[str, Block]]:
         yield name, LangfuseWeb(url=settings.langfuse_web_url, public_key=public_key, secret_key=secret_key)
     if settings.langfuse_worker_url:
         yield name, LangfuseWorker(url=settings.langfuse_worker_url)
+    if (environment := from_settings(settings)) is not None:
+        yield name, environment
 
 
 def sources(settings: Settings, store: BackupStore) -> Iterator[SourceBucket]:

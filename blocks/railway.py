@@ -10,17 +10,27 @@ from collections.abc import Collection
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
-from blocks.errors import RailwayError, SettingsError
+from blocks.errors import RailwayError, RailwayRefused, SettingsError
 from blocks.railway_api import documents
 from blocks.railway_api.access import DEFAULT_URL, TokenKind, public_url
 from blocks.railway_api.api import RailwayApi
 from blocks.railway_api.certainty import certainly
 from blocks.railway_api.client import GraphQL
+from blocks.railway_api.models import nodes
 from blocks.railway_api.redaction import Secrets
 from blocks.railway_api.session import Place, only
 from blocks.settings import Settings
 
-__all__ = ["PROTECTED", "RailwayApi", "RailwayEnvironment", "certainly", "create_project", "from_settings", "public_url"]
+__all__ = [
+    "PROTECTED",
+    "RailwayApi",
+    "RailwayEnvironment",
+    "certainly",
+    "create_project",
+    "find_project",
+    "from_settings",
+    "public_url",
+]
 
 PROTECTED = ["prefect-server", "prefect-worker"]
 """The operations layer itself: to stop or redeploy it would end the very run that does so."""
@@ -105,6 +115,36 @@ def create_project(
         raise RailwayError(f"railway: project {made['id']} has {len(found)} environments, expected one; see it", permanent=True)
     return RailwayEnvironment(
         project_id=made["id"], environment_id=found[0], token=token, token_kind=token_kind, api_url=api_url
+    )
+
+
+def find_project(
+    token: SecretStr,
+    workspace_id: str,
+    name: str,
+    *,
+    token_kind: TokenKind = "workspace",  # noqa: S107 - a kind, no password
+    api_url: str = DEFAULT_URL,
+    environment: str = "production",
+) -> RailwayEnvironment | None:
+    """Look for a project by its name: Railway lets several be called the same, so nobody makes a second one by mistake.
+
+    Args: as of `create_project`.
+    Returns: the block of its environment, not saved; None where there is no such project.
+    Raises:
+        RailwayRefused: there are several of that name, or it has no such environment.
+    """
+    with GraphQL(api_url, token, token_kind, Secrets()) as graphql:
+        found = graphql.run(documents.WORKSPACE_PROJECTS, workspaceId=workspace_id)["workspace"]
+    named = [one for one in nodes(found["projects"], "projects") if one["name"] == name]
+    if not named:
+        return None
+    ids = [one["id"] for one in nodes(named[0]["environments"], "environments") if one["name"] == environment]
+    if len(named) > 1 or not ids:
+        what = f"{len(named)} projects are called {name}" if len(named) > 1 else f"{name} has no environment {environment}"
+        raise RailwayRefused(f"railway: {what}, expected one; name it by --project and --environment")
+    return RailwayEnvironment(
+        project_id=named[0]["id"], environment_id=ids[0], token=token, token_kind=token_kind, api_url=api_url
     )
 
 

@@ -64,7 +64,9 @@ class GraphQL:
         self.secrets = secrets
         self._kind: TokenKind = kind
         self._timeouts = {False: read_timeout, True: change_timeout}
-        self._client = httpx.Client(base_url=url, headers=headers(token, kind), trust_env=False)
+        secure = url.startswith("https://")  # httpx reads all authorities' certificates otherwise too: a tenth of a second
+        self._url = url  # as it is: httpx would put a slash after a base, and Railway has no such address
+        self._client = httpx.Client(headers=headers(token, kind), trust_env=False, verify=secure)
 
     def __enter__(self) -> GraphQL:
         return self
@@ -119,7 +121,7 @@ class GraphQL:
     def _post(self, document: Document, variables: Mapping[str, Any]) -> httpx.Response | StackError:
         request = {"query": document.text, "variables": dict(variables), "operationName": document.name}
         try:
-            return self._client.post("", json=request, timeout=self._timeouts[document.changes])
+            return self._client.post(self._url, json=request, timeout=self._timeouts[document.changes])
         except _NEVER_SENT as error:
             return RailwayError(
                 f"railway: {document.name}: the API cannot be reached ({type(error).__name__}), so nothing was done; "
@@ -157,7 +159,7 @@ class GraphQL:
         return RailwayError(f"railway: {document.name}: {what}; see status.railway.com, and try again")
 
     def __repr__(self) -> str:
-        return f"GraphQL({self._client.base_url}, {self._kind} token)"
+        return f"GraphQL({self._url}, {self._kind} token)"
 
 
 def _body(answer: httpx.Response) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Unknown statuses are `UNKNOWN`: the API grows, and the stack is operated all the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
 
@@ -131,6 +132,11 @@ class DeploymentEvent(Answered):
     reason: str | None = Field(default=None, validation_alias=AliasPath("payload", "reason"))
     detail: str | None = Field(default=None, validation_alias=AliasPath("payload", "detail"))
     skipped: bool | None = Field(default=None, validation_alias=AliasPath("payload", "skipped"))
+
+    def scrubbed(self, scrub: Callable[[str], str]) -> DeploymentEvent:
+        """Return the same with its texts scrubbed."""
+        texts = {"error": self.error, "reason": self.reason, "detail": self.detail}
+        return self.model_copy(update={name: scrub(text) for name, text in texts.items() if text})
 
 
 class LogLine(Answered):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from blocks.railway_api import documents
-from blocks.railway_api.models import Deployment, DeploymentEvent, LogLine
-from blocks.railway_api.session import Session, nodes
+from blocks.railway_api.models import Deployment, DeploymentEvent, LogLine, nodes
+from blocks.railway_api.session import Session
 
 __all__ = ["Deployments"]
 
@@ -18,20 +18,9 @@ class Deployments(Session):
         return [Deployment.model_validate(one) for one in nodes(found["deployments"], "deployments")]
 
     def events(self, deployment_id: str) -> list[DeploymentEvent]:
-        """Read the steps of a deployment, oldest first; texts are scrubbed."""
-        found = self._run(documents.DEPLOYMENT_EVENTS, id=deployment_id, first=50)["deploymentEvents"]
-        events = [
-            DeploymentEvent.model_validate({**one, "payload": one.get("payload") or {}}) for one in nodes(found, "events")
-        ]
-        texts = ("error", "reason", "detail")
-        scrub = self.graphql.secrets.scrub
-        return sorted(
-            (
-                one.model_copy(update={name: scrub(getattr(one, name)) for name in texts if getattr(one, name)})
-                for one in events
-            ),
-            key=lambda one: one.created_at,
-        )
+        """Read the steps of a deployment, oldest first, scrubbed; see `logs`."""
+        self._learn(self.deployment(deployment_id).service_id)
+        return self._events(deployment_id)
 
     def logs(self, deployment_id: str, limit: int = 100) -> list[LogLine]:
         """Read the last lines that a deployment's containers wrote, oldest first, scrubbed.
@@ -43,13 +32,8 @@ class Deployments(Session):
         Raises:
             RailwayDenied: the token may not read the variables, so that nobody could say what is secret in the lines.
         """
-        service_id = self.deployment(deployment_id).service_id
-        if service_id:
-            self._learn(service_id)
-        found = self._run(documents.DEPLOYMENT_LOGS, deploymentId=deployment_id, limit=limit)["deploymentLogs"]
-        lines = sorted((LogLine.model_validate(one) for one in found), key=lambda one: one.timestamp)
-        scrub = self.graphql.secrets.scrub
-        return [one.model_copy(update={"message": scrub(one.message)}) for one in lines[-limit:]]  # the API sends one too many
+        self._learn(self.deployment(deployment_id).service_id)
+        return self._logs(deployment_id, limit)
 
     def deploy(self, service_id: str) -> str:
         """Deploy a service as it is configured now: its image, settings and variables.
@@ -102,7 +86,24 @@ class Deployments(Session):
         self.guard_deployment(deployment_id, "a cancellation")
         self._do(documents.CANCEL, id=deployment_id)
 
-    def _learn(self, service_id: str) -> None:
+    def _learn(self, service_id: str | None) -> None:
         """Learn what is secret in the texts of a service."""
-        found = self._run(documents.VARIABLES_RENDERED, serviceId=service_id, **self._where)["variablesForServiceDeployment"]
-        self.graphql.secrets.learn({str(name): str(value) for name, value in found.items() if value is not None})
+        if service_id:
+            found = self._run(documents.VARIABLES_RENDERED, serviceId=service_id, **self._where)
+            values = found["variablesForServiceDeployment"] or {}
+            self.graphql.secrets.learn({str(name): str(value) for name, value in values.items() if value is not None})
+
+    def _events(self, deployment_id: str) -> list[DeploymentEvent]:
+        """As `events`, where the secrets are known already."""
+        found = self._run(documents.DEPLOYMENT_EVENTS, id=deployment_id, first=50)["deploymentEvents"]
+        events = (
+            DeploymentEvent.model_validate({**one, "payload": one.get("payload") or {}}) for one in nodes(found, "events")
+        )
+        return sorted((one.scrubbed(self.graphql.secrets.scrub) for one in events), key=lambda one: one.created_at)
+
+    def _logs(self, deployment_id: str, limit: int) -> list[LogLine]:
+        """As `logs`, where the secrets are known already."""
+        found = self._run(documents.DEPLOYMENT_LOGS, deploymentId=deployment_id, limit=limit)["deploymentLogs"]
+        lines = sorted((LogLine.model_validate(one) for one in found), key=lambda one: one.timestamp)
+        scrub = self.graphql.secrets.scrub
+        return [one.model_copy(update={"message": scrub(one.message)}) for one in lines[-limit:]]  # the API sends one too many

@@ -50,6 +50,15 @@ PROJECT = Document("""query Project($projectId: String!) {
   }
 }""")
 
+WORKSPACE_PROJECTS = Document("""query WorkspaceProjects($workspaceId: String!) {
+  workspace(workspaceId: $workspaceId) {
+    projects(first: 200) {
+      edges { node { id name environments(first: 100) { edges { node { id name } } pageInfo { hasNextPage } } } }
+      pageInfo { hasNextPage }
+    }
+  }
+}""")
+
 PROJECT_CREATE = Document("""mutation ProjectCreate($input: ProjectCreateInput!) {
   projectCreate(input: $input) { id name environments(first: 10) { edges { node { id name } } pageInfo { hasNextPage } } }
 }""")

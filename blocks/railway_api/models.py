@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import AliasPath, Field, SecretStr, field_validator
 
+from blocks.errors import RailwayError
 from blocks.railway_api.deployment import (
     Answered,
     Deployment,
@@ -39,6 +40,8 @@ __all__ = [
     "VariableMeta",
     "VolumeBackup",
     "VolumeInstance",
+    "domains_of",
+    "nodes",
 ]
 
 
@@ -152,6 +155,21 @@ class Inventory(Answered):
     services: Mapping[str, ServiceInstance]
     volumes: tuple[VolumeInstance, ...] = ()
 
+    @classmethod
+    def of(cls, environment: Mapping[str, Any]) -> Inventory:
+        """Make one of what `documents.INVENTORY` brings back below `environment`."""
+        volumes = tuple(VolumeInstance.model_validate(one) for one in nodes(environment["volumeInstances"], "volumes"))
+        attached = {one.service_id: one for one in volumes if one.service_id}
+        found = [ServiceInstance.model_validate(one) for one in nodes(environment["serviceInstances"], "services")]
+        return cls(
+            environment_id=environment["id"],
+            name=environment["name"],
+            config_etag=environment["configEtag"],
+            unmerged_changes=environment.get("unmergedChangesCount"),
+            services={one.name: one.model_copy(update={"volume": attached.get(one.service_id)}) for one in found},
+            volumes=volumes,
+        )
+
     def service_name(self, service_id: str | None) -> str | None:
         """Name a service, None where there is none with that id."""
         return next((one.name for one in self.services.values() if one.service_id == service_id), None)
@@ -263,3 +281,16 @@ def domains_of(found: Mapping[str, Any]) -> list[Domain]:
     """Make one list of Railway's two kinds of domains."""
     plain = [Domain.model_validate(one) for one in found.get("serviceDomains", ())]
     return plain + [Domain.model_validate({**one, "custom": True}) for one in found.get("customDomains", ())]
+
+
+def nodes(connection: Mapping[str, Any], what: str) -> list[dict[str, Any]]:
+    """Take the nodes out of a connection.
+
+    Raises:
+        RailwayError: there are more than were asked for.
+    """
+    if (connection.get("pageInfo") or {}).get("hasNextPage"):
+        raise RailwayError(
+            f"railway: more {what} than one page holds; this project operates a stack of a dozen", permanent=True
+        )
+    return [edge["node"] for edge in connection["edges"] if edge.get("node")]

@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from blocks.errors import GuardRefused, RailwayError, RailwayRefused, SettingsError
+from blocks.errors import GuardRefused, RailwayRefused, SettingsError
 from blocks.railway_api import documents
 from blocks.railway_api.client import GraphQL
-from blocks.railway_api.models import Deployment, Inventory, Project, ServiceInstance, VolumeInstance
+from blocks.railway_api.models import Deployment, Inventory, Project, nodes
 
-__all__ = ["Place", "Session", "nodes"]
+__all__ = ["Place", "Session", "only"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,10 @@ class Session:
     def inventory(self) -> Inventory:
         """Read everything in the environment, in one request: services, their deployments, domains and volumes."""
         found = self._run(documents.INVENTORY, **self._where)
-        return self._inventory(found["environment"])
+        inventory = Inventory.of(found["environment"])
+        for one in inventory.services.values():
+            self._remember(one.service_id, one.name)
+        return inventory
 
     def deployment(self, deployment_id: str) -> Deployment:
         """Read one deployment."""
@@ -153,36 +156,6 @@ class Session:
     def _remember(self, service_id: str, name: str) -> None:
         with self._lock:
             self._names[service_id] = name
-
-    def _inventory(self, environment: Mapping[str, Any]) -> Inventory:
-        volumes = [VolumeInstance.model_validate(one) for one in nodes(environment["volumeInstances"], "volumes")]
-        attached = {one.service_id: one for one in volumes if one.service_id}
-        services: dict[str, ServiceInstance] = {}
-        for raw in nodes(environment["serviceInstances"], "services"):
-            one = ServiceInstance.model_validate(raw)
-            services[one.name] = one.model_copy(update={"volume": attached.get(one.service_id)})
-            self._remember(one.service_id, one.name)
-        return Inventory(
-            environment_id=environment["id"],
-            name=environment["name"],
-            config_etag=environment["configEtag"],
-            unmerged_changes=environment.get("unmergedChangesCount"),
-            services=services,
-            volumes=tuple(volumes),
-        )
-
-
-def nodes(connection: Mapping[str, Any], what: str) -> list[dict[str, Any]]:
-    """Take the nodes out of a connection.
-
-    Raises:
-        RailwayError: there are more than were asked for.
-    """
-    if (connection.get("pageInfo") or {}).get("hasNextPage"):
-        raise RailwayError(
-            f"railway: more {what} than one page holds; this project operates a stack of a dozen", permanent=True
-        )
-    return [edge["node"] for edge in connection["edges"] if edge.get("node")]
 
 
 def only(names: Collection[str]) -> frozenset[str]:

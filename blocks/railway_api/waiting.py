@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Literal
 
-from blocks.errors import AccessDenied, DeploymentFailed, RailwayError, RailwayRefused, WorkflowFailed
+from blocks.errors import AccessDenied, DeploymentFailed, RailwayError, WorkflowFailed
 from blocks.railway_api import documents
 from blocks.railway_api.deployments import Deployments
 from blocks.railway_api.models import Deployment, DeploymentEvent, DeploymentStatus, InstanceStatus
@@ -162,23 +162,19 @@ class Waiting(Deployments):
         """Gather what a person needs: which step failed, and the last lines of the log."""
         if found is None:
             return DeploymentFailed(f"railway: deployment {deployment_id}: {why}; see Railway's dashboard", status="UNKNOWN")
-        service = (self._name(found.service_id) if found.service_id else None) or "a service"
-        step, log = self._step(found.id), self._last_lines(found.id)
-        parts = [f"{service}: deployment {found.id} is {found.status}: {why}"]
-        parts += [step] if step else []
+        service, step, log = "a service", "", tuple[str, ...]()
+        try:
+            service = self._name(found.service_id or "") or service
+            self._learn(found.service_id)  # before anything that it wrote is repeated
+            step = _bad_step(self._events(found.id))
+            log = tuple(line.message for line in self._logs(found.id, LOG_LINES))
+        except (RailwayError, AccessDenied):
+            pass  # what went wrong is told without them
+        parts = [f"{service}: deployment {found.id} is {found.status}: {why}", *([step] if step else [])]
         parts += [f"its last line: {log[-1][:200]}"] if log else ["its log is empty or may not be shown"]
         return DeploymentFailed("; ".join([*parts, "read its log in Railway's dashboard"]), status=str(found.status), log=log)
 
-    def _step(self, deployment_id: str) -> str:
-        try:
-            events = self.events(deployment_id)
-        except (RailwayError, AccessDenied):
-            return ""  # what went wrong is told without it
-        bad: DeploymentEvent | None = next((one for one in reversed(events) if one.error or one.reason), None)
-        return f"step {bad.step}: {bad.error or bad.reason}"[:200] if bad else ""
 
-    def _last_lines(self, deployment_id: str) -> tuple[str, ...]:
-        try:
-            return tuple(line.message for line in self.logs(deployment_id, LOG_LINES))
-        except (RailwayError, RailwayRefused, AccessDenied):
-            return ()
+def _bad_step(events: list[DeploymentEvent]) -> str:
+    bad = next((one for one in reversed(events) if one.error or one.reason), None)
+    return f"step {bad.step}: {bad.error or bad.reason}"[:200] if bad else ""

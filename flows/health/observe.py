@@ -18,6 +18,7 @@ from flows.health.checks import (
     langfuse_worker,
     litellm,
     minio,
+    platform,
     postgres,
     prefect,
     public,
@@ -117,5 +118,7 @@ def checks(targets: Targets) -> Iterator[Check]:
     if targets.prefect:
         yield Check("prefect-server", prefect.SERVER, partial(prefect.check_server, targets.prefect))
         yield Check("prefect-worker", prefect.WORKER, partial(prefect.check_worker, targets.prefect, limits=limits))
+    if targets.railway:
+        yield Check(platform.SERVICE, platform.MAIN, partial(platform.check, targets.railway, limits=limits))
     for url in targets.public:
         yield Check(url.service, public.main_aspect(url), partial(public.check, url, limits=limits))

@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from blocks.railway_api.access import TokenKind
 from blocks.s3_light import Place
 from blocks.settings import Settings
 from railway.stack import SERVICES
 
-__all__ = ["ClickHouse", "Limits", "LiteLLM", "Prefect", "PublicUrl", "Store", "Targets"]
+__all__ = ["ClickHouse", "Limits", "LiteLLM", "Prefect", "PublicUrl", "Railway", "Store", "Targets"]
 
 PUBLIC = "public"
 """The service that a public URL belongs to when the settings do not say."""
@@ -36,6 +37,7 @@ class Limits:
         queue_depth: jobs waiting in all queues. queue_seconds: age of the oldest of them.
         stuck_seconds: age of the oldest where nobody works: an idle worker takes a job at once.
         failed_jobs: events that were given up. late_seconds: of a flow run that should have started.
+        container_percent: of the memory that a container may use. deploying_seconds: that a deployment may take.
         certificate_days: left of a certificate: mention, urge, page.
     """
 
@@ -54,6 +56,8 @@ class Limits:
     stuck_seconds: float = 120
     failed_jobs: float = 0
     late_seconds: float = 300
+    container_percent: float = 90
+    deploying_seconds: float = 1800
     certificate_days: tuple[float, float, float] = (30, 14, 3)
     backup_hours: float = 26
     drill_hours: float = 50
@@ -120,6 +124,17 @@ class Prefect:
 
 
 @dataclass(frozen=True)
+class Railway:
+    """The platform's API, and the environment that is the stack."""
+
+    url: str
+    kind: TokenKind
+    token: SecretStr = field(repr=False)
+    project_id: str
+    environment_id: str
+
+
+@dataclass(frozen=True)
 class PublicUrl:
     """A URL as people reach it, and the service that is behind it."""
 
@@ -151,6 +166,7 @@ class Targets:
     queue_prefix: str = "bull"
     store: Store | None = None
     prefect: Prefect | None = None
+    railway: Railway | None = None
     public: tuple[PublicUrl, ...] = ()
 
     @classmethod
@@ -187,6 +203,7 @@ class Targets:
             queue_prefix=settings.redis_key_prefix,
             store=_store(settings),
             prefect=prefect if settings.prefect_api_url else None,
+            railway=_railway(settings),
             public=tuple(_public(text) for text in settings.public_urls),
         )
 
@@ -218,6 +235,15 @@ def _store(settings: Settings) -> Store | None:
     )
     root = "/".join(part for part in (settings.backup_prefix.strip("/"), settings.stack_name) if part) + "/"
     return Store(place, root, sources, settings.backup_verify_key, settings.backup_signing_key)
+
+
+def _railway(settings: Settings) -> Railway | None:
+    token = settings.railway_token or settings.railway_api_token
+    if token is None:
+        return None
+    kind: TokenKind = "project" if settings.railway_token else "workspace"
+    project_id, environment_id = settings.railway_project_id, settings.railway_environment_id
+    return Railway(settings.railway_api_url, kind, token, project_id, environment_id)
 
 
 def _public(text: str) -> PublicUrl:

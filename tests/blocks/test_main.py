@@ -64,6 +64,9 @@ def test_everything_that_is_described_is_made(environment: pytest.MonkeyPatch) -
     environment.setenv("COPY_BUCKET", "copies")
     environment.setenv("COPY_ACCESS_KEY", "copier")
     environment.setenv("COPY_SECRET_KEY", CANARY)
+    environment.setenv("RAILWAY_API_TOKEN", CANARY)
+    environment.setenv("RAILWAY_PROJECT_ID", "project")
+    environment.setenv("RAILWAY_ENVIRONMENT_ID", "environment")
     made = list(documents(Settings.load()))
     assert [name for name, _ in made] == [
         "shop",
@@ -73,7 +76,7 @@ def test_everything_that_is_described_is_made(environment: pytest.MonkeyPatch) -
         "shop-copy",
         "shop-backup",
         "shop-restore",
-        *["shop"] * 5,
+        *["shop"] * 6,
     ]
     assert {type(block) for _, block in made} == set(TYPES)
     assert CANARY not in "".join(repr(block) + str(block) for _, block in made)
