@@ -1,6 +1,8 @@
 # `make demo` and `make test` set everything up by themselves; see `make help`.
 # A Python other than python3, for the first call: PYTHON=python3.12 make demo
 
+# Each of the many processes of a test or a sandbox would compile the project anew.
+unexport PYTHONDONTWRITEBYTECODE
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -28,7 +30,7 @@ sandbox: venv litellm ## Start that stack with its Prefect UI and keep it up unt
 	@$(python) -m shared.sandbox
 
 test: venv litellm ## Run all tests, two at a time; ARGS= goes to pytest instead: make test ARGS="tests/backup -x"
-	@$(python) -m pytest $(or $(ARGS),-n 2 --dist loadgroup)
+	@$(python) -m pytest $(or $(ARGS),-n 2 --dist loadgroup --no-loadscope-reorder)
 
 lint: venv ## Check style
 	@$(python) -m ruff check --no-cache .
@@ -51,6 +53,7 @@ faults: crash ## The same as crash
 
 lock: venv ## Resolve pyproject.toml anew into requirements.lock; what is locked stays unless it no longer fits
 	@$(compile) --group sandbox --group dev pyproject.toml -o requirements.lock $(ARGS)
+	@$(compile) --group drill --constraint requirements.lock pyproject.toml -o railway/worker/requirements.lock $(ARGS)
 	@$(compile) shared/sandbox/litellm.in -o shared/sandbox/litellm.lock $(ARGS)
 	@shared/scripts/venv.sh
 

@@ -10,8 +10,10 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import hypothesis
 import pyrage
 import pytest
@@ -24,8 +26,10 @@ from shared.engines.object_store import S3Engine
 from shared.engines.postgres import PostgresEngine
 from shared.engines.redis import RedisEngine
 from shared.sandbox.keys import SandboxKeys
+from shared.sandbox.langfuse_double import LangfuseWeb, LangfuseWorker
 from shared.sandbox.stack import STATE, Sandbox
 
+_HERE = Path(__file__).parent
 _TESTS = STATE / "tests"
 
 
@@ -46,21 +50,28 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(_TESTS / str(os.getpid()), ignore_errors=True)
 
 
+_LONGEST = ("stack", "faults", "applications", "clickhouse", "postgres", "engines", "sandbox", "worker", "copy", "health")
+"""Groups of tests that take longest, the first one longest; the others follow by name."""
+
+
 @pytest.hookimpl(tryfirst=True)  # xdist reads the marks in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run two at a time, those that need the whole stack stay with one process, and begin first: they take longest.
+    """Where tests run two at a time, those that share what is slow to start stay with one process; the longest groups begin.
 
-    So do those that need the applications. The others are handed out by the file, because a file's tests share engines.
+    Then both processes end at about the same time. xdist's own order, by the number of tests, would leave the few long ones
+    for the end, so `make test` turns it off.
     """
-    items.sort(key=lambda item: ["stack", "applications", ""].index(_shared(item)))
+    items.sort(key=lambda item: _LONGEST.index(group) if (group := _group(item)) in _LONGEST else len(_LONGEST))
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(_shared(item) or item.nodeid.split("::")[0]))
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
 
 
-def _shared(item: pytest.Item) -> str:
-    """What a test shares with tests of other files, as the name of its group."""
+def _group(item: pytest.Item) -> str:
+    """What a test shares its engines with: all that need the whole stack, or the applications; else its folder."""
     fixtures = getattr(item, "fixturenames", ())
-    return "stack" if "sandbox" in fixtures else "applications" if "applications" in fixtures else ""
+    if "sandbox" in fixtures:
+        return "stack"
+    return "applications" if "applications" in fixtures else item.path.relative_to(_HERE).parts[0]
 
 
 @pytest.fixture(scope="session")
@@ -165,3 +176,21 @@ def applications(state_directory: Path) -> Iterator[Sandbox]:
     """The engines with LiteLLM, Langfuse 3 and the alert sinks, without Prefect. A test that breaks something mends it."""
     with Sandbox(state_directory / "applications", prefect=False, applications=True) as stack:
         yield stack
+
+
+@pytest.fixture(scope="session")
+def langfuse_4(applications: Sandbox) -> Iterator[tuple[LangfuseWeb, LangfuseWorker]]:
+    """Langfuse 4, web and worker, beside the applications' Langfuse 3, with a ClickHouse database and queues of its own."""
+    assert applications.applications is not None
+    login = {"X-ClickHouse-User": applications.clickhouse.user, "X-ClickHouse-Key": applications.clickhouse.password}
+    create = "CREATE DATABASE langfuse_4 ENGINE = Atomic"
+    httpx.post(applications.clickhouse.url, content=create, headers=login, trust_env=False).raise_for_status()
+    stores = applications.applications.langfuse_web.configuration.stores
+    stores = replace(stores, clickhouse_database="langfuse_4", redis_key_prefix="four")
+    web = LangfuseWeb(applications.directory / "web-4", stores, version="4.16.0", drain=1.0)
+    worker = LangfuseWorker(applications.directory / "worker-4", stores, version="4.16.0")
+    web.start()
+    worker.start()
+    yield web, worker
+    worker.stop()
+    web.stop()
