@@ -9,6 +9,7 @@ import httpx
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
+from blocks.denied import DENIED_VERSIONS
 from blocks.errors import AccessDenied, ServiceError, SettingsError
 
 __all__ = ["DENIED_VERSIONS", "DETAILS", "LIVENESS", "MODELS", "READINESS", "LiteLLMGateway", "bearer"]
@@ -19,9 +20,6 @@ DETAILS = "/health/readiness/details"
 """Needs a key; has the version, the cache and the callbacks."""
 MODELS = "/v1/models"
 CACHE = "/cache/ping"
-
-DENIED_VERSIONS = frozenset({"1.82.7", "1.82.8", "1.107.0"})
-"""Compromised releases (BerriAI/litellm#24512, #24518, discussion #48242): keys they have seen are known to somebody else."""
 
 
 class LiteLLMGateway(Block):

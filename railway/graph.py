@@ -104,4 +104,5 @@ def _variable(value: Value) -> Any:
 
 def _settings() -> set[str]:
     """Name every setting of the project: whoever has set one on the worker keeps it."""
-    return {name.upper() for name in Settings.model_fields} - {"PORT"}
+    set_by_railway = {"PORT", "RAILWAY_PROJECT_ID", "RAILWAY_ENVIRONMENT_ID", "RAILWAY_SERVICE_ID"}
+    return {name.upper() for name in Settings.model_fields} - set_by_railway

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from blocks.litellm import DENIED_VERSIONS
+from blocks.denied import DENIED_VERSIONS
 from railway.rules.refusal import Finding, named
 from railway.services.images import PLACEHOLDER, tag_of, version_of
 from railway.stack import Stack
