@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from shared.sandbox.railway_api.model import new_id
+from shared.sandbox.railway_api.stored import new_id
 
 __all__ = ["ApiError", "NotAuthorized", "Token", "TokenKind", "is_public", "may"]
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from shared.sandbox.railway_api.access import ApiError
 from shared.sandbox.railway_api.connections import View
-from shared.sandbox.railway_api.model import Bucket, BucketInstance, Environment, Project, new_id
+from shared.sandbox.railway_api.model import Bucket, BucketInstance, Environment, Project
 from shared.sandbox.railway_api.platform import Platform
+from shared.sandbox.railway_api.stored import new_id
 
 __all__ = ["add_bucket_instance", "create_bucket", "credentials_view", "find_instance", "renew_credentials"]
 

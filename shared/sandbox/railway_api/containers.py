@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from shared.sandbox.railway_api.model import Deployment, Environment
+from shared.sandbox.railway_api.deployment_model import Deployment
+from shared.sandbox.railway_api.model import Environment
 from shared.sandbox.railway_api.platform import Platform
 from shared.sandbox.railway_api.snapshots import container_spec
 from shared.sandbox.railway_runtime.containers import Container, ContainerState
@@ -48,11 +49,12 @@ def ended(platform: Platform, environment: Environment, deployment: Deployment, 
     return False
 
 
-def stop_container(platform: Platform, deployment: Deployment, *, status: str | None) -> None:
+def stop_container(platform: Platform, deployment: Deployment, *, status: str | None = None, instance: str = "STOPPED") -> None:
     """Stop it, waiting for as long as the deployment may drain. Does not hold the lock meanwhile.
 
     Args:
-        status: what the deployment is then, `REMOVED` or `FAILED`; None leaves it as it is, with its instances stopped.
+        status: what the deployment is then, `REMOVED` or `FAILED`; None leaves it as it is.
+        instance: what its instance is from now on, where the deployment stays.
     """
     variables = deployment.snapshot.variables
     named = variables.get("RAILWAY_DEPLOYMENT_DRAINING_SECONDS", "")
@@ -61,13 +63,13 @@ def stop_container(platform: Platform, deployment: Deployment, *, status: str | 
         container = deployment.container
         if status == "REMOVED":
             deployment.status = "REMOVING"
-        deployment.instance_status = "REMOVING" if status else "STOPPED"
+        deployment.instance_status = "REMOVING" if status else instance
     if container is not None:
         container.stop(grace)
     with platform.lock:
         now = platform.clock.now()
         keep_logs(deployment)
-        deployment.instance_status = "REMOVED" if status else "STOPPED"
+        deployment.instance_status = "REMOVED" if status else instance
         if status:
             deployment.status, deployment.removed_at = status, now
         deployment.status_at = deployment.updated_at = now

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from shared.sandbox.railway_api.connections import View
-from shared.sandbox.railway_api.model import Deployment, Event
+from shared.sandbox.railway_api.deployment_model import Deployment, Event
 from shared.sandbox.railway_api.platform import Platform
 from shared.sandbox.railway_runtime.containers import LogLine
 

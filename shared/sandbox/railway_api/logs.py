@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from shared.sandbox.railway_api.access import ApiError
 from shared.sandbox.railway_api.connections import View
+from shared.sandbox.railway_api.deployment_model import Deployment
 from shared.sandbox.railway_api.deployment_views import log_view
-from shared.sandbox.railway_api.model import Deployment
 from shared.sandbox.railway_api.schema import Call
 from shared.sandbox.railway_runtime.containers import LogLine
 

@@ -8,7 +8,8 @@ from typing import Literal
 
 from shared.sandbox.railway_api.access import ApiError
 from shared.sandbox.railway_api.containers import ended, start_container, stop_container
-from shared.sandbox.railway_api.model import Deployment, Environment, ServiceInstance, Snapshot
+from shared.sandbox.railway_api.deployment_model import Deployment, Snapshot
+from shared.sandbox.railway_api.model import Environment, ServiceInstance
 from shared.sandbox.railway_api.platform import Platform
 from shared.sandbox.railway_api.references import waits_for
 from shared.sandbox.railway_api.rollout import Rollout
@@ -95,7 +96,7 @@ class Machine:
             raise ApiError("Deployment is stopped and cannot be restarted")
 
         def again() -> None:
-            stop_container(self._platform, deployment, status=None)
+            stop_container(self._platform, deployment, instance="RESTARTING")
             with self._platform.lock:
                 if deployment.is_current and not self._closing.is_set():
                     deployment.restarts = 0
@@ -113,7 +114,7 @@ class Machine:
         """
         if not deployment.is_current:
             raise ApiError("Deployment is not active and cannot be stopped")
-        self.spawn(lambda: stop_container(self._platform, deployment, status=None))
+        self.spawn(lambda: stop_container(self._platform, deployment))
 
     def remove(self, deployment: Deployment) -> None:
         """Stop it and move it to history. One on its way gives up; one that is gone stays so."""

@@ -14,7 +14,6 @@ from shared.sandbox.railway_api.services import (
     create_service,
     delete_service,
     dependants,
-    remove_variable,
     set_proxy,
     set_variable,
 )
@@ -153,7 +152,7 @@ class _Change:
 
     def _variable(self, owner: str | None, variables: dict[str, Any], name: str, part: Any) -> None:
         if part is None:
-            remove_variable(variables, name)
+            variables.pop(name, None)
         else:
             value = part if isinstance(part, str) else part.get("value", part.get("defaultValue"))
             set_variable(

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from shared.sandbox.railway_api.access import ApiError, NotAuthorized, Token
 from shared.sandbox.railway_api.bucket_hosts import BucketHost
+from shared.sandbox.railway_api.deployment_model import Deployment
 from shared.sandbox.railway_api.model import (
     AuditEntry,
     Bucket,
-    Clock,
-    Deployment,
     Environment,
     NotificationRule,
     Project,
@@ -22,9 +21,9 @@ from shared.sandbox.railway_api.model import (
     Template,
     Volume,
     VolumeInstance,
-    new_id,
 )
 from shared.sandbox.railway_api.options import Behaviour, Pace
+from shared.sandbox.railway_api.stored import Clock, new_id
 from shared.sandbox.railway_runtime.containers import Runtime
 
 if TYPE_CHECKING:
@@ -112,11 +111,6 @@ class Platform:
     def service_name(self, environment: Environment, service_id: str) -> str:
         """The name of a service."""
         return self.project_of(environment).services[service_id].name
-
-    def instance_of(self, deployment: Deployment) -> ServiceInstance | None:
-        """Where a deployment belongs; None once the service was deleted."""
-        environment = next((one for one in self.environments() if one.id == deployment.environment_id), None)
-        return environment.instances.get(deployment.service_id) if environment else None
 
 
 class Scope:

@@ -14,7 +14,8 @@ from dataclasses import replace
 
 from shared.engines.process import EngineError
 from shared.sandbox.railway_api.containers import ended, start_container, stop_container
-from shared.sandbox.railway_api.model import Deployment, Environment, Event, ServiceInstance
+from shared.sandbox.railway_api.deployment_model import Deployment, Event
+from shared.sandbox.railway_api.model import Environment, ServiceInstance
 from shared.sandbox.railway_api.platform import Platform
 from shared.sandbox.railway_api.snapshots import container_spec
 from shared.sandbox.railway_runtime.containers import ContainerState, ImageMissing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import struct
@@ -95,8 +96,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json" if is_json else "text/plain")
         self.send_header("Content-Length", str(len(content)))
         self.send_header("Connection", "close")
-        self.end_headers()
-        self.wfile.write(content)
+        with contextlib.suppress(ConnectionError):  # the client has not waited
+            self.end_headers()
+            self.wfile.write(content)
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - name of the base class
         """Nothing: what came is kept."""

@@ -7,16 +7,8 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from shared.sandbox.railway_api.access import ApiError
-from shared.sandbox.railway_api.model import (
-    Domain,
-    Environment,
-    Project,
-    Service,
-    ServiceInstance,
-    Settings,
-    TcpProxy,
-    Variable,
-)
+from shared.sandbox.railway_api.deployment_model import Settings
+from shared.sandbox.railway_api.model import Domain, Environment, Project, Service, ServiceInstance, TcpProxy, Variable
 from shared.sandbox.railway_api.platform import Platform
 from shared.sandbox.railway_api.references import SHARED, refers_to
 from shared.sandbox.railway_api.snapshots import namespaces, public_port, rendered
@@ -26,7 +18,6 @@ __all__ = [
     "create_service",
     "delete_service",
     "dependants",
-    "remove_variable",
     "set_limits",
     "set_proxy",
     "set_variable",
@@ -99,11 +90,6 @@ def set_variable(
     else:
         known.value, known.is_sealed = value, known.is_sealed or bool(is_sealed)
         known.updated_at = platform.clock.now()
-
-
-def remove_variable(variables: dict[str, Variable], name: str) -> None:
-    """Remove a variable, if it is there."""
-    variables.pop(name, None)
 
 
 def dependants(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from shared.sandbox.railway_api.model import Deployment, Environment, ServiceInstance, Snapshot
+from shared.sandbox.railway_api.deployment_model import Deployment, Snapshot
+from shared.sandbox.railway_api.model import Environment, ServiceInstance
 from shared.sandbox.railway_api.platform import REGION, Platform
 from shared.sandbox.railway_api.references import SHARED, render
 from shared.sandbox.railway_runtime.containers import ContainerSpec, Mount

@@ -12,6 +12,7 @@ from typing import Any, Self
 from shared.sandbox.railway_api.access import Token, TokenKind
 from shared.sandbox.railway_api.bucket_hosts import BucketHost, NamedBuckets
 from shared.sandbox.railway_api.configuration import merged
+from shared.sandbox.railway_api.deployment_mutations import DEPLOYMENT_MUTATIONS
 from shared.sandbox.railway_api.endpoint import Endpoint, Received
 from shared.sandbox.railway_api.faults import Fault, Faults
 from shared.sandbox.railway_api.limits import Meter
@@ -19,8 +20,9 @@ from shared.sandbox.railway_api.machine import Machine
 from shared.sandbox.railway_api.model import Environment, ServiceInstance
 from shared.sandbox.railway_api.options import Behaviour, Pace
 from shared.sandbox.railway_api.platform import Platform
-from shared.sandbox.railway_api.platform_mutations import PLATFORM_MUTATIONS
 from shared.sandbox.railway_api.queries import QUERIES
+from shared.sandbox.railway_api.resource_mutations import RESOURCE_MUTATIONS
+from shared.sandbox.railway_api.resource_queries import RESOURCE_QUERIES
 from shared.sandbox.railway_api.schema import bound_schema
 from shared.sandbox.railway_api.server import ApiServer
 from shared.sandbox.railway_api.service_mutations import SERVICE_MUTATIONS
@@ -64,7 +66,8 @@ class RailwayStandIn:
         platform.machine = Machine(platform)
         platform.workflows = Workflows(platform)
         self._faults = Faults()
-        schema = bound_schema(platform, QUERIES, {**SERVICE_MUTATIONS, **PLATFORM_MUTATIONS})
+        mutations = {**SERVICE_MUTATIONS, **DEPLOYMENT_MUTATIONS, **RESOURCE_MUTATIONS}
+        schema = bound_schema(platform, {**QUERIES, **RESOURCE_QUERIES}, mutations)
         self._endpoint = Endpoint(platform, schema, self._faults)
         self._server = ApiServer(self._endpoint, port=port)
         project = platform.create_project("sandbox")

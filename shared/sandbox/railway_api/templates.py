@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from shared.sandbox.railway_api.access import ApiError
-from shared.sandbox.railway_api.model import Environment, Project, ServiceInstance, Template, new_id
+from shared.sandbox.railway_api.model import Environment, Project, ServiceInstance, Template
 from shared.sandbox.railway_api.platform import Platform
 from shared.sandbox.railway_api.services import add_domain, create_service, set_variable
+from shared.sandbox.railway_api.stored import new_id
 from shared.sandbox.railway_api.volumes import add_volume_instance, create_volume
 
 __all__ = ["find_template", "generate_template", "instantiate"]

@@ -16,7 +16,6 @@ from shared.sandbox.railway_api.model import (
     Project,
     Service,
     ServiceInstance,
-    Stored,
     Template,
     Variable,
     Volume,
@@ -26,6 +25,7 @@ from shared.sandbox.railway_api.model import (
 from shared.sandbox.railway_api.network_views import domains_view
 from shared.sandbox.railway_api.platform import REGION, Platform
 from shared.sandbox.railway_api.references import references
+from shared.sandbox.railway_api.stored import Stored
 
 __all__ = [
     "backup_view",

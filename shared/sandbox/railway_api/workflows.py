@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.sandbox.railway_api.access import ApiError
-from shared.sandbox.railway_api.model import new_id
 from shared.sandbox.railway_api.platform import Platform
+from shared.sandbox.railway_api.stored import new_id
 
 __all__ = ["Workflows"]
 
