@@ -41,11 +41,14 @@ BY_HAND = {
     "alert/flow-run",
     "backup/on-demand",
     "copy/on-demand",
+    "deploy/on-demand",
     "drill/on-demand",
     "maintenance/on-demand",
+    "models/apply",
     "restore/on-demand",
     "restore-bucket/on-demand",
     "restore-table/on-demand",
+    "templates/prepare",
 }
 
 
