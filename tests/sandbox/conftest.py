@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from shared.sandbox.railway_api import Pace, RailwayStandIn
+from shared.sandbox.railway_api import PLANS, Behaviour, Pace, RailwayStandIn, RateLimit
 from tests.sandbox.railway_operator import Operator
 from tests.sandbox.railway_processes import ProcessRuntime
 
 QUICK = Pace(build=0.01, poll=0.03, health=0.01, workflow=0.05)
 """A health check that is given the default, 300 s, is over in three."""
+
+PATIENT = Behaviour(plan=replace(PLANS["pro"], rate=RateLimit(per_hour=1_000_000, per_second=10_000)))
+"""Tests look more often than a client may."""
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +28,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> ProcessRuntime:
 @pytest.fixture(scope="module")
 def railway(tmp_path_factory: pytest.TempPathFactory, runtime: ProcessRuntime) -> Iterator[RailwayStandIn]:
     """A platform for the tests of a file; each makes services of its own."""
-    with RailwayStandIn(tmp_path_factory.mktemp("railway"), runtime, pace=QUICK) as stand_in:
+    with RailwayStandIn(tmp_path_factory.mktemp("railway"), runtime, pace=QUICK, behaviour=PATIENT) as stand_in:
         yield stand_in
 
 
@@ -40,7 +44,7 @@ def operator(railway: RailwayStandIn) -> Iterator[Operator]:
 def fresh(tmp_path: Path) -> Iterator[tuple[RailwayStandIn, ProcessRuntime, Operator]]:
     """A platform of the test's own, with nothing on it."""
     runtime = ProcessRuntime(tmp_path)
-    with RailwayStandIn(tmp_path / "railway", runtime, pace=QUICK) as stand_in:
+    with RailwayStandIn(tmp_path / "railway", runtime, pace=QUICK, behaviour=PATIENT) as stand_in:
         one = Operator(stand_in)
         yield stand_in, runtime, one
         one.close()

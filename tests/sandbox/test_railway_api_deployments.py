@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from shared.engines.process import wait_until
-from shared.sandbox.railway_api import Behaviour, RailwayStandIn
-from tests.sandbox.conftest import QUICK
+from shared.sandbox.railway_api import RailwayStandIn
+from tests.sandbox.conftest import PATIENT, QUICK
 from tests.sandbox.railway_operator import Operator, Refused
 from tests.sandbox.railway_processes import ProcessRuntime
 
@@ -47,7 +48,7 @@ def test_setting_an_image_deploys_nothing_and_deploying_takes_what_is_configured
 
 def test_setting_an_image_deploys_where_the_platform_is_of_that_kind(tmp_path: Path) -> None:
     runtime = ProcessRuntime(tmp_path)
-    kind = Behaviour(source_update_deploys=True)
+    kind = replace(PATIENT, source_update_deploys=True)
     with RailwayStandIn(tmp_path / "railway", runtime, pace=QUICK, behaviour=kind) as railway:
         operator = Operator(railway)
         _, service = operator.service("app:1")
@@ -255,7 +256,7 @@ def test_a_stopped_deployment_is_kept_and_a_deployment_of_the_configuration_resu
 
 def test_a_stopped_deployment_can_be_restarted_where_the_platform_is_of_that_kind(tmp_path: Path) -> None:
     runtime = ProcessRuntime(tmp_path)
-    kind = Behaviour(restart_starts_stopped=True)
+    kind = replace(PATIENT, restart_starts_stopped=True)
     with RailwayStandIn(tmp_path / "railway", runtime, pace=QUICK, behaviour=kind) as railway:
         operator = Operator(railway)
         name, service = operator.service("app:1")
@@ -337,7 +338,7 @@ def test_logs_are_one_line_more_than_was_asked_for(operator: Operator, runtime: 
 
 def test_a_deployment_may_not_say_its_digest(tmp_path: Path) -> None:
     runtime = ProcessRuntime(tmp_path)
-    kind = Behaviour(meta_has_digest=False)
+    kind = replace(PATIENT, meta_has_digest=False)
     with RailwayStandIn(tmp_path / "railway", runtime, pace=QUICK, behaviour=kind) as railway:
         operator = Operator(railway)
         _, service = operator.service("app:1")
@@ -368,7 +369,7 @@ def test_a_deleted_service_leaves_no_process(operator: Operator, runtime: Proces
 
 def test_closing_ends_deployments_on_their_way_and_every_container(tmp_path: Path) -> None:
     runtime = ProcessRuntime(tmp_path)
-    with RailwayStandIn(tmp_path / "railway", runtime, pace=QUICK) as railway:
+    with RailwayStandIn(tmp_path / "railway", runtime, pace=QUICK, behaviour=PATIENT) as railway:
         operator = Operator(railway)
         running, mute = operator.service("app:1"), operator.service("app:mute", healthcheckPath="/", healthcheckTimeout=30_000)
         operator.deployed(running[1])

@@ -15,6 +15,7 @@ from shared.sandbox.railway_api.access import Token, is_public
 from shared.sandbox.railway_api.faults import Faults
 from shared.sandbox.railway_api.model import AuditEntry
 from shared.sandbox.railway_api.platform import Platform
+from shared.sandbox.railway_api.schema import Context
 
 __all__ = ["PATH", "Answer", "Endpoint", "Received"]
 
@@ -160,7 +161,7 @@ class Endpoint:
             result = execute(
                 self._schema,
                 operation.document,
-                context_value=token,
+                context_value=Context(self._platform, token),
                 variable_values=dict(operation.variables),
                 operation_name=operation.name,
             )

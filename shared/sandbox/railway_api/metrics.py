@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from shared.sandbox.railway_api.connections import View
@@ -41,13 +40,14 @@ def limits_of(platform: Platform, instance: ServiceInstance) -> dict[str, Any]:
 
 def metrics(call: Call) -> list[View]:
     """The series that are asked for; a measurement of which nothing is known is there, without a sample."""
-    since, until = call["startDate"].timestamp(), _end(call).timestamp()
+    now = call.platform.clock.now()
+    since, until = call["startDate"].timestamp(), (call.get("endDate") or now).timestamp()
     every = call.get("sampleRateSeconds") or _SAMPLE_SECONDS
     group = [_TAGS[one] for one in call.get("groupBy") or () if one in _TAGS]
     result: list[View] = []
     for measurement in call["measurements"]:
         series: dict[tuple[str | None, ...], dict[int, float]] = {}
-        for sample in _samples(call, measurement):
+        for sample in _samples(call, measurement, now.timestamp()):
             if since <= sample.at <= until:
                 values = series.setdefault(tuple(sample.tags.get(name) for name in group), {})
                 at = int(sample.at // every * every)
@@ -58,13 +58,8 @@ def metrics(call: Call) -> list[View]:
     return result
 
 
-def _end(call: Call) -> datetime:
-    named: datetime | None = call.get("endDate")
-    return named or call.platform.clock.now()
-
-
-def _samples(call: Call, measurement: str) -> Iterator[_Sample]:
-    platform, now = call.platform, call.platform.clock.now().timestamp()
+def _samples(call: Call, measurement: str, now: float) -> Iterator[_Sample]:
+    platform = call.platform
     for environment in _environments(call):
         here = {"environmentId": environment.id, "projectId": environment.project_id}
         for instance in environment.instances.values():

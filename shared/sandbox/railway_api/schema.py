@@ -13,7 +13,7 @@ from graphql import GraphQLError, GraphQLObjectType, GraphQLResolveInfo, GraphQL
 from shared.sandbox.railway_api.access import ApiError, NotAuthorized, Token, may
 from shared.sandbox.railway_api.platform import Platform, Scope
 
-__all__ = ["SDL", "Call", "Resolver", "Resolvers", "bound_schema"]
+__all__ = ["SDL", "Call", "Context", "Resolver", "Resolvers", "bound_schema"]
 
 SDL = (Path(__file__).parent / "schema.graphql").read_text()
 """What the stand-in knows of Railway's API. Documents that are valid here and use nothing else work with the stand-in."""
@@ -53,8 +53,16 @@ Resolver = Callable[[Call], Any]
 Resolvers = Mapping[str, Resolver]
 
 
-def bound_schema(platform: Platform, queries: Resolvers, mutations: Resolvers) -> GraphQLSchema:
-    """The schema with these to answer it; the context of an execution is the caller's token.
+@dataclass(frozen=True)
+class Context:
+    """Of an execution: who asks, and whom."""
+
+    platform: Platform
+    token: Token | None
+
+
+def bound_schema(queries: Resolvers, mutations: Resolvers) -> GraphQLSchema:
+    """The schema with these to answer it; the context of an execution is a `Context`.
 
     Raises:
         ValueError: a field has nothing to answer it, or something answers a field that there is not.
@@ -66,13 +74,13 @@ def bound_schema(platform: Platform, queries: Resolvers, mutations: Resolvers) -
         if set(fields) != set(resolvers):
             raise ValueError(f"fields and resolvers differ: {sorted(set(fields) ^ set(resolvers))}; write or remove them")
         for name, resolver in resolvers.items():
-            fields[name].resolve = _guarded(platform, name, resolver)
+            fields[name].resolve = _guarded(name, resolver)
     return schema
 
 
-def _guarded(platform: Platform, name: str, resolver: Resolver) -> Callable[..., Any]:
-    def resolve(_root: Any, info: GraphQLResolveInfo[Token | None], **arguments: Any) -> Any:
-        token = info.context
+def _guarded(name: str, resolver: Resolver) -> Callable[..., Any]:
+    def resolve(_root: Any, info: GraphQLResolveInfo[Context], **arguments: Any) -> Any:
+        platform, token = info.context.platform, info.context.token
         try:
             if not may(token, name, platform.behaviour.project_token_refuses):
                 raise NotAuthorized

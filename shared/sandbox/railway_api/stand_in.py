@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 import shutil
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
+
+from graphql import GraphQLSchema
 
 from shared.sandbox.railway_api.access import Token, TokenKind
 from shared.sandbox.railway_api.bucket_hosts import BucketHost, NamedBuckets
@@ -66,9 +69,7 @@ class RailwayStandIn:
         platform.machine = Machine(platform)
         platform.workflows = Workflows(platform)
         self._faults = Faults()
-        mutations = {**SERVICE_MUTATIONS, **DEPLOYMENT_MUTATIONS, **RESOURCE_MUTATIONS}
-        schema = bound_schema(platform, {**QUERIES, **RESOURCE_QUERIES}, mutations)
-        self._endpoint = Endpoint(platform, schema, self._faults)
+        self._endpoint = Endpoint(platform, _schema(), self._faults)
         self._server = ApiServer(self._endpoint, port=port)
         project = platform.create_project("sandbox")
         self._environment: Environment = next(iter(project.environments.values()))
@@ -217,3 +218,9 @@ class RailwayStandIn:
         token = Token(kind, secrets.token_urlsafe(24), f"{kind} token", *where)
         self._platform.tokens[token.secret] = token
         return token.secret
+
+
+@functools.cache
+def _schema() -> GraphQLSchema:
+    mutations = {**SERVICE_MUTATIONS, **DEPLOYMENT_MUTATIONS, **RESOURCE_MUTATIONS}
+    return bound_schema({**QUERIES, **RESOURCE_QUERIES}, mutations)

@@ -50,7 +50,7 @@ def workspace_view(platform: Platform) -> View:
         "id": platform.workspace_id,
         "name": platform.workspace_name,
         "createdAt": platform.created_at,
-        "apiTokenRateLimit": lambda info: platform.meter.left(info.context),
+        "apiTokenRateLimit": lambda info: platform.meter.left(info.context.token),
         "plan": platform.behaviour.plan.name.upper(),
         "projects": connection(lambda: [project_view(platform, one) for one in platform.projects.values()]),
     }
