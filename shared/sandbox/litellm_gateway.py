@@ -86,11 +86,12 @@ class LiteLLMGateway(Engine):
     Args:
         directory: holds the log and the derived configuration; its HOME.
         master_key, salt_key: LiteLLM's own.
-        redis: need not run yet; LiteLLM then takes 8 s longer to start.
+        redis: need not run yet; LiteLLM then takes 8 s longer to start. None where `environment` says where it is.
         langfuse: LANGFUSE_HOST, LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY, or nothing: then no callback is configured.
         models: entries of `model_list`, in the place of those that ship.
         changes: to the rest of the configuration: section -> key -> value; None takes a key out.
         port: default a free one, drawn anew for each object.
+        template: the configuration to begin with. environment: further variables; a database must not be among them.
     """
 
     def __init__(
@@ -99,19 +100,24 @@ class LiteLLMGateway(Engine):
         *,
         master_key: str,
         salt_key: str,
-        redis: RedisEngine,
+        redis: RedisEngine | None,
         langfuse: Mapping[str, str] | None = None,
         models: Sequence[Mapping[str, Any]] = MOCK_MODELS,
         changes: Mapping[str, Mapping[str, Any]] | None = None,
         port: int | None = None,
+        template: Path = CONFIGURATION,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(directory)
         self.port = free_port() if port is None else port
         self.master_key = master_key
+        self.salt_key = salt_key
         self.models = models
         self.changes = {section: dict(values) for section, values in (changes or {}).items()}
         self._langfuse = dict(langfuse or {})  # with a secret, so in the environment and not in the file
+        self._template = template
         self._configuration = self.directory / "config.yaml"
+        stores = {"REDIS_HOST": redis.host, "REDIS_PORT": str(redis.port), "REDIS_PASSWORD": redis.password} if redis else {}
         self._process = ManagedProcess(
             "litellm",
             [
@@ -125,13 +131,12 @@ class LiteLLMGateway(Engine):
             ],
             log=self.directory / "litellm.log",
             env={
+                **(environment or {}),
                 **_OFFLINE,
                 "TMPDIR": str(self.directory),
                 "LITELLM_MASTER_KEY": master_key,
                 "LITELLM_SALT_KEY": salt_key,
-                "REDIS_HOST": redis.host,
-                "REDIS_PORT": str(redis.port),
-                "REDIS_PASSWORD": redis.password,
+                **stores,
                 **self._langfuse,
             },
         )
@@ -147,8 +152,8 @@ class LiteLLMGateway(Engine):
         return [str(model["model_name"]) for model in self.models]
 
     def configuration(self) -> dict[str, Any]:
-        """What ships, with these models and changes."""
-        shipped: dict[str, Any] = yaml.safe_load(CONFIGURATION.read_text(encoding="utf-8"))
+        """The template, with these models and changes."""
+        shipped: dict[str, Any] = yaml.safe_load(self._template.read_text(encoding="utf-8"))
         shipped["model_list"] = list(self.models)
         callbacks = {} if self._langfuse else {"success_callback": None, "failure_callback": None}
         for section, values in {"litellm_settings": callbacks, **self.changes}.items():

@@ -18,7 +18,7 @@ from shared.sandbox.ownership import become_owner
 __all__ = ["apply", "load", "migrations"]
 
 _PRISMA_TABLE = """
-    CREATE TABLE _prisma_migrations (
+    CREATE TABLE IF NOT EXISTS _prisma_migrations (
         id varchar(36) PRIMARY KEY,
         checksum varchar(64) NOT NULL,
         finished_at timestamptz,
@@ -128,7 +128,7 @@ def migrations() -> list[Path]:
 
 
 def apply(url: str) -> int:
-    """Create LiteLLM's tables in an empty database, and record the migrations as Prisma does.
+    """Create LiteLLM's tables, and record the migrations as Prisma does; those that are recorded are not applied again.
 
     Args:
         url: of the database, as its owner or a superuser; its owner will own everything in it.
@@ -139,6 +139,8 @@ def apply(url: str) -> int:
     with psycopg.connect(url, autocommit=True) as connection:
         become_owner(connection)
         connection.execute(_PRISMA_TABLE)
+        applied = {str(name) for (name,) in connection.execute("SELECT migration_name FROM _prisma_migrations")}
+        files = [file for file in files if file.parent.name not in applied]
         for file in files:
             statements = file.read_bytes()
             try:
