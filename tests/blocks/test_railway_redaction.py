@@ -6,7 +6,7 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.errors import DeploymentFailed, RailwayRefused
@@ -144,6 +144,7 @@ def test_the_token_among_railways_own_variables_is_a_secret() -> None:
     assert secrets.scrub("canary-1 canary-2") == f"{HIDDEN} {HIDDEN}"
 
 
+@settings(max_examples=20)
 @given(st.text(min_size=6).filter(lambda text: text.strip("* \n\r") != ""), st.text(), st.text())
 def test_a_known_value_never_stands_in_what_was_scrubbed(value: str, before: str, after: str) -> None:
     secrets = Secrets()
@@ -152,6 +153,7 @@ def test_a_known_value_never_stands_in_what_was_scrubbed(value: str, before: str
     assert value not in found or value in HIDDEN * 2
 
 
+@settings(max_examples=20)
 @given(st.dictionaries(st.text(min_size=1), st.text(min_size=8)))
 def test_variables_are_an_ordinary_dictionary_otherwise(values: dict[str, str]) -> None:
     variables = Variables(values)
