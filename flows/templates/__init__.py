@@ -1,0 +1,1 @@
+"""Prepare a project that a Railway template can be made of."""
