@@ -18,7 +18,10 @@ from railway.rules import refusals
 from railway.stack import LangfuseMajor, ObjectStore, Secret, Service, Stack, Value, Variant
 from railway.variants import build
 
-__all__ = ["graph", "planned"]
+__all__ = ["NOTES", "graph", "planned"]
+
+NOTES = ("STACK_DEPLOYED", "STACK_SETUP_DONE")
+"""Variables in which a deploy notes what it has done; a plan leaves them alone."""
 
 _MEGABYTES = 1000
 """A gigabyte of Railway's volumes, as it counts them."""
@@ -63,8 +66,8 @@ def graph(stack: Stack, *, kept: Mapping[str, Sequence[str]] | None = None, buck
     buckets = [railway_sdk.bucket(name, region=bucket_region) for name in stack.buckets]
     services = []
     for service in stack.services.values():
-        besides = {*(kept or {}).get(service.name, ()), *(_settings() if service.name == "prefect-worker" else ())}
-        services.extend(_nodes(service, besides))
+        settings = _settings() if service.name == "prefect-worker" else ()
+        services.extend(_nodes(service, {*NOTES, *(kept or {}).get(service.name, ()), *settings}))
     return railway_sdk.project(stack.name, resources=[*buckets, *services])
 
 

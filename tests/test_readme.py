@@ -22,7 +22,8 @@ def test_every_setting_is_in_the_table_with_its_description(name: str) -> None:
 
 def test_every_dependency_has_a_row_that_says_what_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    wanted = [*project["project"]["dependencies"], *(item for group in project["dependency-groups"].values() for item in group)]
+    grouped = [item for group in project["dependency-groups"].values() for item in group if isinstance(item, str)]
+    wanted = [*project["project"]["dependencies"], *grouped]
     names = {re.split(r"[\[<>=~]", item)[0] for item in wanted}
     table = README.split("## Dependencies")[1].split("## ")[0]
     assert [name for name in sorted(names) if name not in table and not name.startswith("types-")] == []

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from blocks.errors import SettingsError
-from railway.graph import graph, planned
+from flows.deploy.present import DEPLOYED, SETUP_DONE
+from railway.graph import NOTES, graph, planned
 from railway.stack import Secret, Stack, Variant
 from railway.variants import build
 from shared.sandbox.stack import ROOT
@@ -80,6 +81,12 @@ def test_what_people_set_on_the_worker_is_preserved_too() -> None:
     for name in ("BACKUP_KEEP_LAST", "SLACK_MIN_SEVERITY", "GATEWAY_PUBLIC", "RAILWAY_API_TOKEN"):
         assert worker[name] == {"type": "preserve"}
     assert "RAILWAY_SERVICE_ID" not in worker, "the platform's own"
+
+
+def test_what_a_deploy_notes_on_each_service_is_not_planned_away() -> None:
+    assert set(NOTES) == {DEPLOYED, SETUP_DONE}
+    for node in services(shipped()).values():
+        assert all(node["variables"][name] == {"type": "preserve"} for name in NOTES)
 
 
 def test_images_volumes_health_and_endings_are_in_the_graph_as_railway_reads_them() -> None:
