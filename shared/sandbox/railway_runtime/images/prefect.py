@@ -34,6 +34,7 @@ def main(arguments: list[str]) -> None:
         port = Inside.read().port(int(said))
         arguments = [*without(arguments, "--host", "--port"), "--host", HOST, "--port", str(port)]
         variables |= _begin_with_prepared(variables)
+        variables.pop("PYTHONPATH", None)  # the server's image has nothing of this project
     become(sys.executable, ["-m", "prefect", *arguments], variables)
 
 
