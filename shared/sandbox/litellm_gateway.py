@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -178,6 +179,9 @@ class LiteLLMGateway(Engine):
             self._process.start(lambda: self._is_ready(client), timeout=timeout)
 
     def _is_ready(self, client: httpx.Client) -> bool:
+        with socket.socket() as probe:
+            if probe.connect_ex((self.host, self.port)):
+                return False  # asked fifty times a second for ten seconds: requests would take a second of the processor
         try:
             return client.get(f"{self.url}/health/readiness").is_success
         except httpx.TransportError:
