@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID, uuid5
 
+import httpx
 from prefect.blocks.abstract import NotificationBlock
 from prefect.client.orchestration import PrefectClient
 from prefect.events.schemas.automations import Automation, AutomationCore
@@ -93,7 +94,25 @@ async def upsert(client: PrefectClient, settings: Settings, *, dry_run: bool, pr
     if not dry_run:
         for change in found:
             await _apply(client, change)
+        await _drop_doubles(client, {change.name for change in found if change.verb == "create"}, tag_of(settings))
     return found
+
+
+async def _drop_doubles(client: PrefectClient, created: set[str], tag: str) -> None:
+    """Leave one of each automation that was just created: another container may have done so in the same moment.
+
+    Names are not unique to the server. Both look after they have created theirs, so the later one sees all; both keep the same.
+    """
+    if not created:
+        return
+    ours = [one for one in await _all(client) if tag in one.tags and one.name in created]
+    kept = {one.name: one.id for one in sorted(ours, key=lambda one: one.id, reverse=True)}
+    for double in (one for one in ours if one.id != kept[one.name]):
+        try:
+            await client.delete_automation(double.id)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.NOT_FOUND:  # the other one was faster
+                raise
 
 
 async def _apply(client: PrefectClient, change: Change) -> None:

@@ -9,6 +9,7 @@ import sys
 
 from blocks.errors import StackError
 from blocks.settings import Settings
+from railway.worker.preflight import refuse_incomplete
 from railway.worker.supervisor import Supervisor
 
 
@@ -22,6 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         settings = Settings.load()
+        refuse_incomplete(settings)
         supervisor = Supervisor(settings, environment=os.environ, limit=options.limit, gateway_host=options.gateway_host)
     except StackError as error:
         print(f"worker: {error}", file=sys.stderr)  # noqa: T201 - the container's log

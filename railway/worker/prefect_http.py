@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import datetime
 from typing import Any, Self
 
 import httpx
 from pydantic import BaseModel, Field
 
-from blocks.errors import ServiceError
+from blocks.errors import AccessDenied, ServiceError, SettingsError
 from blocks.settings import Settings
 
 __all__ = ["FlowRun", "PrefectHttp"]
 
 _PAGE = 200
+_PROCESS = "process"
 HEARTBEAT = "prefect.flow-run.heartbeat"
 
 
@@ -59,6 +60,20 @@ class PrefectHttp:
         except httpx.HTTPError:
             return False
 
+    def ensure_process_pool(self, name: str) -> None:
+        """Create a work pool of type process unless it is there; the first worker fills in its job template.
+
+        Raises:
+            SettingsError: the pool is of another type.
+            AccessDenied: our credentials are refused.
+            ServiceError: as in `runs`.
+        """
+        found = self._request("GET", f"/work_pools/{name}", expected={404})
+        if found.status_code == httpx.codes.NOT_FOUND:
+            self._request("POST", "/work_pools/", {"name": name, "type": _PROCESS}, expected={409})  # or another was faster
+        elif (kind := found.json()["type"]) != _PROCESS:
+            raise SettingsError(f"work pool {name}: is of type {kind}, expected {_PROCESS}; name another one in WORK_POOL")
+
     def runs(self, pool: str, states: Sequence[str]) -> list[FlowRun]:
         """Return the runs of a work pool in some states.
 
@@ -101,15 +116,24 @@ class PrefectHttp:
         self._post(f"/flow_runs/{run_id}/set_state", {"state": state, "force": True})
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
+        return self._request("POST", path, body).json()
+
+    def _request(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, expected: Set[int] = frozenset()
+    ) -> httpx.Response:
+        """Ask the server. expected: statuses besides those of success that are answers, too."""
         try:
-            answer = self._http.post(path, json=body)
+            answer = self._http.request(method, path, json=body)
         except httpx.HTTPError as error:
             raise ServiceError(f"prefect-server: no answer ({type(error).__name__}); is it up?") from None
-        if not answer.is_success:
-            raise ServiceError(
-                f"prefect-server: {path.partition('/')[2]} answered {answer.status_code}; are its credentials right?"
+        what = path.partition("/")[2]
+        if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise AccessDenied(
+                f"prefect-server: {what} answered {answer.status_code}; correct PREFECT_API_AUTH_STRING or PREFECT_API_KEY"
             )
-        return answer.json()
+        if not answer.is_success and answer.status_code not in expected:
+            raise ServiceError(f"prefect-server: {what} answered {answer.status_code}; read its log")
+        return answer
 
 
 def _secret(value: Any) -> str:

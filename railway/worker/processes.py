@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -31,10 +32,23 @@ class Child:
     status: int | None = None
 
     @classmethod
-    def spawn(cls, name: str, module: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Child:
-        """Start `python -m module` in a session of its own: what is sent to our group must not reach it past us."""
+    def spawn(
+        cls,
+        name: str,
+        module: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        output: int | None = None,
+    ) -> Child:
+        """Start `python -m module` in a session of its own: what is sent to our group must not reach it past us.
+
+        Args:
+            output: file descriptor that it writes to instead of our standard output and error.
+        """
         argv = [sys.executable, "-m", module, *arguments]
-        return cls(name, os.posix_spawn(sys.executable, argv, dict(environment), setsid=True))
+        redirected = [] if output is None else [(os.POSIX_SPAWN_DUP2, output, stream) for stream in (1, 2)]
+        return cls(name, os.posix_spawn(sys.executable, argv, dict(environment), setsid=True, file_actions=redirected))
 
     @property
     def running(self) -> bool:
@@ -45,6 +59,12 @@ class Child:
         """Send it a signal, if it runs."""
         if self.running:
             os.kill(self.pid, number)  # ours until reaped: the pid is nobody else's
+
+    def kill(self) -> None:
+        """SIGKILL it with what it has started in its session, if it runs."""
+        if self.running:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
 
     def how_it_ended(self) -> str:
         """Say so for people."""

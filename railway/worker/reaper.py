@@ -104,12 +104,16 @@ class Reaper:
             crashed.append(run.name)
         return crashed
 
-    def look_or_say(self) -> None:
-        """Look once; a server that does not answer is said in the log, and asked again at the next turn."""
+    def look_or_say(self) -> list[str]:
+        """Look once; a server that does not answer is said in the log, and asked again at the next turn.
+
+        Returns: as `look`.
+        """
         try:
-            self.look()
+            return self.look()
         except StackError as error:
             _log.warning("stale runs were not looked for: %s", error)
+            return []
 
 
 def silence_of(run: FlowRun, beats: Sequence[datetime], now: datetime) -> timedelta | None:

@@ -1,9 +1,7 @@
-"""Runs the gateway and the worker, ends both when either dies, and on SIGTERM lets flow runs clean up first.
+"""Runs the gateway and the worker, tells the Prefect server of this version before the worker starts, ends both when one dies.
 
-A worker's own SIGTERM kills its flow runs: no `finally`, no hook, and the runs stay Running for ever (facts: prefect.md 6).
-So on SIGTERM the worker is held still, its flow processes get the signal themselves - Prefect raises TerminationSignal in them,
-they become Crashed and their hooks run - and only when they are gone, or their time is up, worker and gateway are ended.
-The time is one for all of them, those included that a worker begins while hooks run: Railway kills the container after its own.
+The gateway is started first and waits for nothing: its health check is what Railway waits for. How the container ends is told
+in `draining.py`; what is done for the worker, and what follows where that fails, in `steps.py`.
 """
 
 from __future__ import annotations
@@ -17,25 +15,23 @@ import time
 from collections.abc import Callable, Mapping
 from types import FrameType
 
+from blocks.errors import ServiceError, StackError
 from blocks.settings import Settings
-from railway.worker.environments import of_gateway
+from railway.worker.draining import TICK, Draining
+from railway.worker.environments import Redactor, of_gateway
 from railway.worker.prefect_http import PrefectHttp
-from railway.worker.processes import Child, adopt_orphans, catches_sigterm, children_of, is_engine, reap
+from railway.worker.processes import Child, adopt_orphans, reap
 from railway.worker.reaper import Reaper
+from railway.worker.steps import DEPLOYED_TO, MERGES, REGISTRATION, Step, Steps
 
 __all__ = ["Supervisor"]
 
-TICK = 0.2
-"""Seconds between two looks."""
 REAP_EVERY = 60.0
 """Seconds between two looks for stale runs."""
-WORKER_GRACE, GATEWAY_GRACE = 10.0, 12.0
-"""Seconds that each may take to end."""
-KILLED = 1.0
-"""Seconds in which a process that was killed goes."""
-HOOKS_START, HOOKS_LEAST, HOOKS_LIMIT = 2.0, 6.0, 30.0
-"""Seconds in which the worker starts the crash hooks of runs that have just ended, and that these may take (processes each)
-when the time to clean up is over, and when it is not. The graces and the least together stay below the 30 s of the README."""
+ASK_EVERY = 2.0
+"""Seconds between two questions to a server that does not answer yet."""
+SAY_EVERY = 30.0
+"""Seconds between two lines that say what is waited for."""
 
 _HEARTBEATS = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}  # the reaper counts on it; 30 is the least that Prefect allows
 
@@ -64,33 +60,76 @@ class Supervisor:
         self._environment = {**_HEARTBEATS, **environment}
         self._children: list[Child] = []
         self._asked = 0
+        self._failed = False
         self._prefect = PrefectHttp(settings)
-        self._stopping = threading.Event()
+        self._stopping, self._left_behind = threading.Event(), threading.Event()
+        registers = settings.work_pool == DEPLOYED_TO
+        self._steps = Steps(REGISTRATION if registers else (), self._spawn_step, hide=Redactor(environment).hide)
 
     def run(self) -> int:
         """Run until a signal comes or a program dies; returns the exit status: 0 after a signal, 1 otherwise."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         adopt_orphans()
-        gateway = self._spawn("gateway", "railway.gateway", self._gateway_arguments, of_gateway(self._environment))
-        worker: Child | None = None
-        came = self._until(lambda: not gateway.running or self._prefect.is_ready(), every=2.0, what="the Prefect server")
-        if came and gateway.running:
-            threading.Thread(target=self._reap_for_ever, name="reaper", daemon=True).start()
-            worker = self._spawn("worker", "prefect", self._worker_arguments(), self._environment)
-            self._until(lambda: not all(child.running for child in self._children))
+        gateway = self.spawn("gateway", "railway.gateway", self._gateway_arguments, of_gateway(self._environment))
+        worker = self._start_worker(gateway)
+        if worker is not None:
+            self._until(lambda: self._take_turns() is None or not all(child.running for child in self._children))
         dead = [child for child in self._children if not child.running]
         for child in dead:
             _log.error("%s %s; the container ends", child.name, child.how_it_ended())
         self._stopping.set()
-        self._drain(worker, gateway)
-        return 1 if dead or not self._asked else 0
+        self._steps.end()
+        self.drain(worker, gateway)
+        return 1 if dead or self._failed or not self._asked else 0
 
-    def _spawn(self, name: str, module: str, arguments: list[str], environment: Mapping[str, str]) -> Child:
+    def spawn(self, name: str, module: str, arguments: list[str], environment: Mapping[str, str]) -> Child:
+        """Start one of the programs whose death ends the container."""
         child = Child.spawn(name, module, arguments, environment)
         self._children.append(child)
         _log.info("%s started as pid %d", name, child.pid)
         return child
+
+    def drain(self, worker: Child | None, gateway: Child) -> None:
+        """End everything, flow runs first."""
+        Draining(self._children, self._settings.worker_drain_seconds, lambda: self._asked > 1).run(worker, gateway)
+
+    def _start_worker(self, gateway: Child) -> Child | None:
+        """Wait for the Prefect server, make it ready for this version, start the worker.
+
+        Returns: None where a signal came first, the gateway died, or the worker could never work.
+        """
+        if not self._until_or_gone(gateway, self._prefect.is_ready, every=ASK_EVERY, what="the Prefect server"):
+            return None
+        threading.Thread(target=self._reap_for_ever, name="reaper", daemon=True).start()
+        if not self._until_or_gone(gateway, self._has_pool, every=ASK_EVERY, what="the work pool") or self._failed:
+            return None
+        if not self._until_or_gone(gateway, self._take_turns, what="the registration"):
+            return None
+        return self.spawn("worker", "prefect", self._worker_arguments(), self._environment)
+
+    def _has_pool(self) -> bool:
+        """Make the work pool if it is missing; False where that should be tried again."""
+        try:
+            self._prefect.ensure_process_pool(self._settings.work_pool)
+        except ServiceError as error:
+            self._failed = error.permanent
+            _log.error("%s", error)
+            return error.permanent
+        except StackError as error:
+            self._failed = True
+            _log.error("%s", error)
+        return True
+
+    def _take_turns(self) -> bool:
+        """Look after the steps; returns whether the worker may run."""
+        if self._left_behind.is_set():
+            self._left_behind.clear()
+            self._steps.add(MERGES)
+        return self._steps.turn()
+
+    def _spawn_step(self, step: Step, output: int) -> Child:
+        return Child.spawn(step.name, step.module, step.arguments, self._environment, output=output)
 
     def _worker_arguments(self) -> list[str]:
         name = f"{socket.gethostname()}-{os.getpid()}"
@@ -102,103 +141,28 @@ class Supervisor:
         self._asked += 1
         _log.info("%s: %s", signal.Signals(number).name, "ending" if self._asked == 1 else "ending at once")
 
+    def _until_or_gone(self, gateway: Child, condition: Callable[[], bool], *, every: float = TICK, what: str) -> bool:
+        """Wait until a condition holds; returns False where a signal came first or the gateway died."""
+        return self._until(lambda: not gateway.running or condition(), every=every, what=what) and gateway.running
+
     def _until(self, condition: Callable[[], bool], *, every: float = TICK, what: str = "") -> bool:
         """Wait until a condition holds; returns False where a signal came first."""
         said = time.monotonic()
         while not self._asked:
-            reap(self._children)
+            reap([*self._children, *self._steps.children])
             if condition():
                 return True
-            if what and time.monotonic() - said >= 30:
+            if what and time.monotonic() - said >= SAY_EVERY:
                 said = time.monotonic()
                 _log.warning("still waiting for %s", what)
-            self._pause(every)
+            time.sleep(every)  # a signal's handler runs in between; what it asks for is seen at the next turn
         return False
-
-    def _drain(self, worker: Child | None, gateway: Child) -> None:
-        if worker is not None:
-            deadline = time.monotonic() + self._settings.worker_drain_seconds
-            while True:
-                worker.send(signal.SIGSTOP)  # it takes no new work meanwhile
-                self._end_flow_runs(worker, deadline)
-                worker.send(signal.SIGCONT)
-                if self._let_hooks_run(worker, deadline):
-                    break
-                if time.monotonic() >= deadline:
-                    _log.warning("the worker begins one flow run after the other; it is ended with the newest one")
-                    break
-            worker.send(signal.SIGTERM)
-            self._end(worker, WORKER_GRACE)
-        gateway.send(signal.SIGTERM)
-        self._end(gateway, GATEWAY_GRACE)
-
-    def _end_flow_runs(self, worker: Child, deadline: float) -> None:
-        """Send SIGTERM to each flow process once it can handle it, and wait for all of them until the deadline."""
-        told: set[int] = set()
-        while (runs := self._flow_processes(worker)) and time.monotonic() < deadline and self._asked < 2:
-            for pid in runs:
-                if pid not in told and catches_sigterm(pid):
-                    told.add(pid)
-                    _log.info("flow process %d is asked to end", pid)
-                    _send(pid, signal.SIGTERM)
-            self._pause(TICK)
-            reap(self._children)
-        for pid in runs:
-            _log.warning(
-                "flow process %d did not end in time and is killed; its run is crashed when it was silent for long", pid
-            )
-            _send(pid, signal.SIGKILL)
-        gone = time.monotonic() + KILLED
-        while not set(runs).isdisjoint(self._flow_processes(worker)) and time.monotonic() < gone:
-            self._pause(TICK / 4)
-
-    def _let_hooks_run(self, worker: Child, deadline: float) -> bool:
-        """Give the worker the moment that it needs to start crash hooks, and these their time to end.
-
-        Returns: False where it has begun another flow run meanwhile.
-        """
-        begun = time.monotonic()
-        end = min(begun + HOOKS_LIMIT, max(deadline, begun + HOOKS_LEAST))
-        while worker.running and self._asked < 2 and time.monotonic() < end:
-            children = children_of(worker.pid)
-            if any(is_engine(pid) for pid in children):
-                return False
-            if not children and time.monotonic() - begun > HOOKS_START:
-                return True
-            self._pause(TICK)
-            reap(self._children)
-        return True
-
-    def _flow_processes(self, worker: Child) -> list[int]:
-        """Return the worker's children; those of a worker that has died are ours now."""
-        if worker.running:
-            return children_of(worker.pid)
-        own = {child.pid for child in self._children}
-        return [pid for pid in children_of(os.getpid()) if pid not in own]
-
-    def _end(self, child: Child, grace: float) -> None:
-        deadline = time.monotonic() + grace
-        while child.running:
-            reap(self._children)
-            if time.monotonic() >= deadline or self._asked > 1:
-                child.send(signal.SIGKILL)
-            self._pause(TICK / 4)
 
     def _reap_for_ever(self) -> None:
         with PrefectHttp(self._settings) as prefect:
             reaper = Reaper(prefect, self._settings.work_pool)
             while True:
-                reaper.look_or_say()
+                if reaper.look_or_say() and self._settings.work_pool == DEPLOYED_TO:
+                    self._left_behind.set()
                 if self._stopping.wait(REAP_EVERY):
                     return
-
-    @staticmethod
-    def _pause(seconds: float) -> None:
-        time.sleep(seconds)  # a signal's handler runs in between; what it asks for is seen at the next turn
-
-
-def _send(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return  # it has just ended by itself

@@ -11,6 +11,7 @@ import shutil
 import signal
 import sqlite3
 import sys
+from collections.abc import Mapping
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
@@ -42,15 +43,25 @@ class PrefectServer:
         cache: folder for prepared databases, one per version of Prefect.
         auth: `user:password` that clients must send, or None for an open server.
         schedules: whether the schedules of deployments make runs.
+        settings: of Prefect, besides and instead of the sandbox's own.
     """
 
     host = "127.0.0.1"
 
-    def __init__(self, directory: Path, cache: Path, *, auth: str | None = None, schedules: bool = True) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        cache: Path,
+        *,
+        auth: str | None = None,
+        schedules: bool = True,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.directory = directory.resolve()
         self.home = self.directory / "home"
         self.database = self.directory / "prefect.sqlite"
         self.auth = auth
+        self._settings = settings or {}
         self.schedules = schedules
         self._prepared = cache.resolve() / f"prefect-{version('prefect')}.sqlite"
         self.ui_url = f"http://{self.host}:{(port := free_port())}"
@@ -135,6 +146,7 @@ class PrefectServer:
             "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
             # In memory, the default, a restart of the server leaks every concurrency slot for five minutes.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+            **self._settings,
         }
 
     def _is_ready(self, client: httpx.Client) -> bool:

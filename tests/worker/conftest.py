@@ -1,4 +1,4 @@
-"""A Prefect server of these tests' own, without a worker, and a work pool in it."""
+"""A Prefect server of these tests' own, with the settings of production, without a worker."""
 
 from __future__ import annotations
 
@@ -10,12 +10,24 @@ from typing import Any
 import httpx
 import pytest
 
+from railway.secret_values import generate
+from railway.stack import Literal, Secret
+from railway.variants import build
 from shared.engines.process import wait_until
 from shared.sandbox.prefect_api import PrefectApi
 from shared.sandbox.prefect_server import PrefectServer
 from shared.sandbox.stack import STATE
 
 POOL = "drain"
+AUTH = "ops:canary-auth-9c2e"
+PLACES = {
+    "PREFECT_HOME",
+    "PREFECT_SERVER_DATABASE_CONNECTION_URL",
+    "PREFECT_SERVER_API_HOST",
+    "PREFECT_SERVER_API_PORT",
+    "PORT",
+}
+"""Variables that say where the server is: on this machine it is elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -27,23 +39,37 @@ class Prefect:
     http: httpx.Client
 
 
+def production() -> dict[str, str]:
+    """What production tells its Prefect server, but for places and addresses; with secrets."""
+    variables = build("production").services["prefect-server"].variables
+    literals = {name: value.text for name, value in variables.items() if isinstance(value, Literal) and name not in PLACES}
+    secrets = {name: generate(value) for name, value in variables.items() if isinstance(value, Secret)}
+    return {**literals, **secrets, "PREFECT_SERVER_API_AUTH_STRING": AUTH}
+
+
 @pytest.fixture(scope="session")
 def prefect(state_directory: Path) -> Iterator[Prefect]:
-    """A server with the deployments `waiting/here` and `backup/on-demand` in the pool of these tests."""
-    server = PrefectServer(state_directory / "prefect-of-worker", STATE / "cache", schedules=False)
+    """A server with the deployments `waiting/here` and `waiting/elsewhere` in two pools of these tests."""
+    server = PrefectServer(
+        state_directory / "prefect-of-worker", STATE / "cache", auth=AUTH, schedules=False, settings=production()
+    )
     server.start(timeout=240)
+    user, _, password = AUTH.partition(":")
     try:
         with (
-            PrefectApi(server.api_url) as api,
+            PrefectApi(server.api_url, auth=AUTH) as api,
             httpx.Client(
-                base_url=server.api_url, trust_env=False, timeout=30, limits=httpx.Limits(max_keepalive_connections=0)
+                base_url=server.api_url,
+                auth=(user, password),
+                trust_env=False,
+                timeout=30,
+                limits=httpx.Limits(max_keepalive_connections=0),
             ) as http,
         ):
             api.create_process_pool(POOL)
             api.create_process_pool("elsewhere")
             deploy(http, "waiting", "here", POOL)
             deploy(http, "waiting", "elsewhere", "elsewhere")
-            deploy(http, "backup", "on-demand", "elsewhere")
             yield Prefect(server, api, http)
     finally:
         server.stop()

@@ -7,13 +7,14 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from blocks.errors import ServiceError
 from blocks.settings import Settings
 from railway.worker.prefect_http import FlowRun, PrefectHttp
 from railway.worker.reaper import STARTING, Reaper, Silence, silence_of
 from shared.engines.process import free_port, wait_until
-from tests.worker.conftest import POOL, Prefect
+from tests.worker.conftest import AUTH, POOL, Prefect
 
 NOW = datetime.now(UTC)
 
@@ -88,7 +89,7 @@ def test_silent_runs_are_crashed_and_those_that_live_or_are_of_other_pools_are_n
         "cancelling": _run(prefect.http, "waiting/here", "CANCELLING", 30),
         "elsewhere": _run(prefect.http, "waiting/elsewhere", "RUNNING", 30),
     }
-    with PrefectHttp(Settings(prefect_api_url=prefect.server.api_url)) as api:
+    with PrefectHttp(Settings(prefect_api_url=prefect.server.api_url, prefect_api_auth_string=SecretStr(AUTH))) as api:
         wait_until(
             lambda: all(len(api.heartbeats(run)) == 2 for run in runs.values()), timeout=60, what="the events to be stored"
         )
