@@ -13,8 +13,7 @@ refuses a newer or a dirty schema. `behave` makes either of them misbehave on de
     web.start()
     web.behave(lose_jobs=True)      # answers 207 and queues nothing
 
-Not there: the user interface but for a page to sign in on, prompts, datasets, evaluations, and OTLP as protobuf (JSON only: the
-project has no library for the other).
+Not there: the user interface but for a page to sign in on, prompts, datasets and evaluations.
 """
 
 from shared.sandbox.langfuse_double.configuration import Behaviour, Stores

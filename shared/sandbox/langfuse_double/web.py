@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from shared.sandbox.langfuse_double import rows
+from shared.sandbox.langfuse_double import otlp, rows
 from shared.sandbox.langfuse_double.accounts import Accounts
 from shared.sandbox.langfuse_double.blobs import Blobs
 from shared.sandbox.langfuse_double.configuration import Behaviour, Configuration
@@ -31,6 +33,7 @@ from shared.sandbox.langfuse_double.warehouse import Warehouse, WarehouseError
 
 _BODY = 4_500_000
 _TRACING = ("trace", "observation")
+_PROTOBUF = "application/x-protobuf"
 
 
 class Web:
@@ -121,17 +124,17 @@ class Web:
         return JSONResponse({"successes": successes, "errors": refused}, 207)
 
     async def ingest_spans(self, request: Request) -> Response:
-        """OTLP/JSON: 200 `{}`, or 400 for the whole batch."""
+        """OTLP, as JSON or protobuf: 200 `{}`, or 400 for the whole batch."""
         if (project := await self._project(request)) is None:
             return _unauthorized()
-        if not request.headers.get("content-type", "").startswith("application/json"):
-            return JSONResponse({"error": "Invalid content type; this stand-in reads OTLP as JSON only"}, 400)
+        if _content_type(request) not in ("application/json", _PROTOBUF):
+            return JSONResponse({"error": "Invalid content type; expected application/json or application/x-protobuf"}, 400)
         if request.headers.get("x-langfuse-ingestion-version", "4") not in ("1", "2", "3", "4"):
             return JSONResponse({"error": "Unsupported x-langfuse-ingestion-version"}, 400)
         try:
-            spans = rows.spans_of((await request.json()).get("resourceSpans", []))
-        except (ValueError, AttributeError) as error:
-            return JSONResponse({"error": f"Failed to parse OTel JSON Trace: {error}"}, 400)
+            spans = rows.spans_of((await _otlp(request)).get("resourceSpans", []))
+        except (ValueError, AttributeError, OSError, EOFError) as error:
+            return JSONResponse({"error": f"Failed to parse OTel Trace: {error}"}, 400)
         if self._behaviour(request).refuse_ingestion:
             return JSONResponse({"message": "Failed to upload events to blob storage, aborting event processing"}, 500)
         try:
@@ -215,6 +218,22 @@ def _job(project: str, data: dict[str, Any]) -> dict[str, Any]:
 
 def _asks(request: Request, name: str) -> bool:
     return request.query_params.get(name) == "true"
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip()
+
+
+async def _otlp(request: Request) -> Any:
+    """The body as OTLP/JSON has it.
+
+    Raises:
+        ValueError: it is none. OSError, EOFError: it is said to be compressed, and is not.
+    """
+    content = await request.body()
+    if request.headers.get("content-encoding") == "gzip":
+        content = gzip.decompress(content)
+    return otlp.to_json(content) if _content_type(request) == _PROTOBUF else json.loads(content)
 
 
 def _unauthorized() -> Response:
