@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -194,6 +195,8 @@ class PostgresEngine(Engine):
 
     def _create_cluster(self) -> None:
         """Run initdb beside the final place, and move the result there when it is complete."""
+        for left_over in self.data.parent.glob(f"{self.data.name}.{'[0-9a-f]' * 8}"):
+            shutil.rmtree(left_over)  # of an initdb that was killed
         draft = self.data.with_name(f"{self.data.name}.{secrets.token_hex(4)}")
         draft.mkdir(mode=0o700)
         password_file = self.directory / "initdb-password"
@@ -219,7 +222,7 @@ class PostgresEngine(Engine):
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=120,
+                timeout=300,
                 check=False,
             )
         finally:
