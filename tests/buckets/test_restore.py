@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,20 +10,22 @@ from typing import Any
 import pytest
 
 from blocks.errors import RestoreFailed, RestoreRefused, SettingsError
+from blocks.object_store import BackupStore
+from blocks.source_bucket import SourceBucket
 from flows.buckets import backup as backing_up
 from flows.buckets import steps as stepping
 from flows.buckets.compare import Wanted, compare_bucket
 from flows.buckets.packs import pack_key
 from flows.buckets.plan import kept_folder, need_plan, phase_of, restores_of
 from flows.buckets.prove import prove_packs
-from flows.buckets.restore import restore_objects
+from flows.buckets.restore import Restored, restore_objects
 from flows.buckets.undo import forget_objects, undo_objects
-from shared.engines.object_store import S3Engine
 from shared.engines.process import wait_until
 from tests.buckets.conftest import ODD_KEYS, Content, Nights
+from tests.forks import Forked
+from tests.stores import seen_through
 
 MIB = 1024 * 1024
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -282,63 +280,48 @@ def test_a_lost_kept_object_is_named_and_the_rest_is_taken_back(taken: Content, 
 # --- a process that dies -------------------------------------------------------------------------------------------------
 
 
-def test_a_restore_and_an_undo_that_are_killed_half_way_are_run_again(
-    taken: Content, nights: Nights, s3_engine: S3Engine, tmp_path: Path
-) -> None:
+def test_a_restore_and_an_undo_that_are_killed_half_way_are_run_again(taken: Content, nights: Nights, tmp_path: Path) -> None:
     was, left = _damage(taken)
     set_id, component = nights.taken[-1]
-    assert nights.keys.identity is not None
-    told = {
-        "url": s3_engine.endpoint_url,
-        "access_key": s3_engine.access_key,
-        "secret_key": s3_engine.secret_key,
-        "store": nights.store.name,
-        "stack": nights.store.stack,
-        "source": taken.source.name,
-        "identity": nights.keys.identity.get_secret_value(),
-        "prefix": nights.prefix,
-        "component": component.model_dump_json(),
-        "set_id": set_id,
-    }
 
-    def killed_when(action: str, moment: Callable[[], bool]) -> None:
-        environment = os.environ | {"TMPDIR": str(tmp_path)}  # what a killed process leaves goes with the test
-        command = [sys.executable, "-m", "tests.buckets.restoring"]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT, env=environment)
-        assert process.stdin is not None
-        try:
-            process.stdin.write(json.dumps({**told, "action": action}).encode())
-            process.stdin.close()
-            wait_until(lambda: moment() or process.poll() is not None, timeout=60, what="the moment to kill")
-        finally:
-            process.kill()
-            process.wait()
+    def restore(source: SourceBucket, store: BackupStore, say: Callable[[str], None] = lambda _: None) -> Restored:
+        return restore_objects(
+            source,
+            store,
+            nights.keys,
+            nights.prefix,
+            component,
+            set_id=set_id,
+            restore_id="r1",
+            wanted=Wanted(),
+            delete_extra=True,
+            progress=say,
+        )
+
+    def undo(source: SourceBucket, store: BackupStore) -> None:
+        undo_objects(source, store, "r1", progress=lambda _: None)
+
+    def killed_when(action: Callable[[SourceBucket, BackupStore], object], moment: Callable[[], bool]) -> None:
+        def work() -> None:
+            action(SourceBucket(bucket=taken.source.bucket), seen_through(nights.store))  # connections of its own
+
+        with Forked(work, temporary=tmp_path) as process:
+            wait_until(lambda: moment() or not process.running, timeout=60, what="the moment to kill")
 
     def there() -> int:
         return sum(1 for _ in taken.source.objects())
 
-    killed_when("restore", lambda: there() > len(left))
+    killed_when(restore, lambda: there() > len(left))
     with need_plan(nights.store, "r1", taken.source.name, None) as plan:
         assert plan.count == 54
     for key, data in taken.live().items():
         assert data in (was.get(key), left.get(key))
-    killed_when("restore", lambda: there() > len(left) + 20)
-    finished = restore_objects(
-        taken.source,
-        nights.store,
-        nights.keys,
-        nights.prefix,
-        component,
-        set_id=set_id,
-        restore_id="r1",
-        wanted=Wanted(),
-        delete_extra=True,
-        progress=nights.said.append,
-    )
+    killed_when(restore, lambda: there() > len(left) + 20)
+    finished = restore(taken.source, nights.store, nights.said.append)
     assert sum(finished.counts.values()) == 54
     assert "left alone" not in finished.counts
     assert taken.live() == was
-    killed_when("undo", lambda: there() < len(was))
+    killed_when(undo, lambda: there() < len(was))
     undone = undo_objects(taken.source, nights.store, "r1", progress=nights.said.append)
     assert "left alone" not in undone.counts
     assert taken.live() == left

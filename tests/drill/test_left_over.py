@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from datetime import date
 from pathlib import Path
 
 from blocks.object_store import BackupStore
 from flows.drill.packs import load_packs_read, note_packs_read
-from flows.drill.scratch import remove_left_over
+from flows.drill.scratch import _in_use, remove_left_over
 from shared.engines.process import wait_until
-from shared.sandbox.stack import ROOT
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from flows.drill.scratch import _in_use
-with _in_use(Path(sys.argv[1])):
-    Path(sys.argv[1], "held").touch()
-    time.sleep(600)
-"""
+from tests.forks import Forked
 
 
 def test_only_the_folders_that_nobody_holds_are_removed(tmp_path: Path) -> None:
@@ -30,18 +18,19 @@ def test_only_the_folders_that_nobody_holds_are_removed(tmp_path: Path) -> None:
     for folder in (running, dead, other):
         folder.mkdir()
     (dead / "postgres").mkdir()
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(running)], cwd=ROOT)
-    try:
-        wait_until(lambda: (running / "held").exists(), timeout=60, what="the drill holds its folder")
+
+    def hold() -> None:
+        with _in_use(running):
+            (running / "held").touch()
+            signal.pause()
+
+    with Forked(hold) as holder:
+        wait_until((running / "held").exists, timeout=60, what="the drill holds its folder")
         remove_left_over(tmp_path)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["drill-running", "notes"]
-        os.kill(holder.pid, signal.SIGKILL)
-        holder.wait()
+        holder.kill()
         remove_left_over(tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == ["notes"]
-    finally:
-        holder.kill()
-        holder.wait()
 
 
 def test_packs_that_are_gone_are_forgotten_and_a_damaged_record_means_that_all_are_read_again(store: BackupStore) -> None:

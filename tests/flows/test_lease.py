@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,10 +19,10 @@ from blocks.object_store import BackupStore
 from flows.lease import Lease, LeaseRecord, acquire, exclusive, lock_key
 from shared.engines.object_store import S3Engine
 from shared.engines.process import wait_until
+from tests.flows.lease_holder import Holder
 from tests.proxy import Proxy
 from tests.stores import ONE_TRY, seen_through
 
-ROOT = Path(__file__).parents[2]
 LIFE = 3
 """Seconds a lease lives unrenewed; the store's clock ticks in seconds."""
 
@@ -41,72 +39,18 @@ def renewed(store: BackupStore, since: LeaseRecord) -> bool:
     return record(store).expires_at > since.expires_at
 
 
-class Holder:
-    """`lease_holder.py` as a process."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.flows.lease_holder"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            text=True,
-            bufsize=1,
-        )
-
-    def hold(self, store: BackupStore) -> None:
-        """Tell it which lock it will be asked to hold."""
-        given = {
-            "url": store.endpoint,
-            "access": store.access_key,
-            "secret": store.secret_key.get_secret_value(),
-            "bucket": store.bucket.bucket_name,
-            "stack": store.stack,
-            "seconds": LIFE,
-        }
-        self.tell(json.dumps(given))
-
-    def tell(self, line: str) -> None:
-        """Give an order without waiting for the answer."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(line + "\n")
-
-    def answer(self) -> str:
-        """Wait for an answer."""
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def ask(self, line: str) -> str:
-        """Give an order and wait for the answer."""
-        self.tell(line)
-        return self.answer()
-
-    def end(self) -> None:
-        """Make sure it is gone."""
-        self.process.kill()
-        self.process.communicate()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def spare_holders() -> Iterator[list[Holder]]:
-    """Processes for the tests that need them: to start one takes seconds, which pass during the other tests."""
-    spare = [Holder() for _ in range(4)]
-    begun = list(spare)
-    yield spare
-    for holder in begun:
-        holder.end()
-
-
 @pytest.fixture
-def new_holder(store: BackupStore, spare_holders: list[Holder]) -> Callable[[], Holder]:
-    """Gives processes that are ready to hold this test's lock."""
+def new_holder(store: BackupStore) -> Iterator[Callable[[], Holder]]:
+    """Makes processes that are ready to hold this test's lock."""
+    holders: list[Holder] = []
 
     def new() -> Holder:
-        holder = spare_holders.pop()
-        holder.hold(store)
-        return holder
+        holders.append(Holder(store, LIFE))
+        return holders[-1]
 
-    return new
+    yield new
+    for holder in holders:
+        holder.end()
 
 
 # --- one holder at a time ------------------------------------------------------------------------------------------------
@@ -369,8 +313,7 @@ def test_the_lock_of_a_killed_process_is_taken_over_when_it_has_run_out(
 ) -> None:
     holder = new_holder()
     assert holder.ask("acquire") == "1"
-    holder.process.send_signal(signal.SIGKILL)
-    holder.process.wait()
+    holder.process.kill()
     left = record(store)
     with pytest.raises(LeaseHeld, match="a process"):
         take(store)
@@ -385,9 +328,9 @@ def test_a_holder_that_hung_is_told_that_it_lost_the_lock(store: BackupStore, ne
     holder = new_holder()
     assert holder.ask("acquire") == "1"
     assert holder.ask("check") == "ok"
-    holder.process.send_signal(signal.SIGSTOP)
+    os.kill(holder.process.pid, signal.SIGSTOP)
     lease = take(store, wait=60)
-    holder.process.send_signal(signal.SIGCONT)
+    os.kill(holder.process.pid, signal.SIGCONT)
     assert holder.ask("check") == "LeaseLost"
     assert holder.ask("release") == "ok"
     lease.check()
