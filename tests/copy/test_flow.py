@@ -48,7 +48,7 @@ def second(night: Night) -> BackupStore:
 
 def run(night: Night, **request: Any) -> list[str]:
     """Run the flow in this process."""
-    with night._as_worker():
+    with night.as_worker():
         return copy(CopyRequest(**request))
 
 

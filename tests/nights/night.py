@@ -25,6 +25,7 @@ from flows.backup.clickhouse import merges_stopped
 from flows.backup.flow import BackupRequest, backup
 from flows.backup.manifest import Manifest
 from flows.compare.postgres import compare_database as compare_postgres
+from flows.copy.flow import CopyRequest, copy
 from flows.drill.flow import DrillRequest, drill
 from flows.lease import LeaseRecord, lock_key
 from flows.prune.flow import PruneRequest, prune
@@ -47,6 +48,7 @@ _CALLS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "restore": lambda request: restore(RestoreRequest(**request)),
     "prune": lambda request: prune(PruneRequest(**request)),
     "verify": lambda request: verify(VerifyRequest(**request)),
+    "copy": lambda request: copy(CopyRequest(**request)),
 }
 
 
@@ -113,12 +115,12 @@ class Night:
 
     def call(self, name: str, **request: Any) -> Any:
         """Run a flow in this process, which saves its start; returns what it returns, and raises what it raises."""
-        with self._as_worker():
+        with self.as_worker():
             return _CALLS[name](request)
 
     def resume(self, run_id: str, answer: dict[str, str]) -> None:
         """Answer a paused run, as a person does in the Prefect UI."""
-        with self._as_worker():
+        with self.as_worker():
             resume_flow_run(UUID(run_id), run_input=answer)
 
     @contextlib.contextmanager
@@ -132,7 +134,7 @@ class Night:
             self.store.put(key, before)
 
     @contextlib.contextmanager
-    def _as_worker(self) -> Iterator[None]:
+    def as_worker(self) -> Iterator[None]:
         """Make this process see what a worker sees: the stack's environment and its Prefect server."""
         before = dict(os.environ)
         os.environ.update(self.environment)
@@ -168,7 +170,7 @@ class Night:
 
     def _save_blocks(self) -> None:
         """Save the documents that the present settings change; all of them take seconds."""
-        with self._as_worker():
+        with self.as_worker():
             for name, block in documents(Settings.load()):
                 slug, values = f"{block.get_block_type_slug()}/{name}", block.model_dump()
                 if self._saved.get(slug) != values:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import psycopg
@@ -9,6 +10,7 @@ import pytest
 
 from blocks.errors import ApprovalMissing, IntegrityError, RestoreRefused, SettingsError, StackError
 from blocks.keys import BackupKeys
+from shared.engines.process import wait_until
 from tests.nights.night import CLICKHOUSE_DATABASE, Night
 
 LANGFUSE: dict[str, Any] = {"components": ["postgres/langfuse"], "replace": True, "confirm": "sandbox"}
@@ -148,6 +150,8 @@ def test_without_confirmation_the_run_pauses_and_goes_on_when_a_person_approves(
     backed_up.resume(run_id, {"decision": "approve", "confirm": "sandbox"})
     assert backed_up.sandbox.api.wait(run_id).ok
     assert backed_up.differences(backed_up.newest()) == []
+    muted = re.compile(r"maintenance window \S+ for postgres, .*langfuse-web.* until ")
+    wait_until(lambda: bool(muted.search(backed_up.sandbox.flow_logs(run_id))), timeout=30, what="the swap to be announced")
     backed_up.call("restore", action="forget", confirm="sandbox")
 
 
