@@ -40,7 +40,7 @@ def tables() -> dict[str, str]:
     """Return every table as Markdown, by name.
 
     `services-<variant>`, `variables-<service>` (of production, Langfuse 3, with what 4 has besides), `secrets`, `limits`,
-    `compatibility`, `rules`.
+    `compatibility`, `sources`, `rules`.
     """
     starter, production, four = build("starter"), build("production"), build("production", langfuse_major=4)
     made = {f"services-{stack.variant}": _services(stack) for stack in (starter, production)}
@@ -49,6 +49,14 @@ def tables() -> dict[str, str]:
     made["secrets"] = _secrets(production)
     made["limits"] = _limits(production)
     made["compatibility"] = _compatibility(production, four)
+    made["sources"] = _table(
+        ("service", "its vendor's documentation"),
+        (
+            (f"`{one.name}`", " ".join(f"<{url}>" for url in one.documents))
+            for one in production.services.values()
+            if one.documents
+        ),
+    )
     made["rules"] = _table(("rule", "what", "source"), ((f"`{rule.name}`", rule.about, rule.source) for rule in RULES))
     return made
 

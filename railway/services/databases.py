@@ -20,7 +20,8 @@ _CONFIGURATION = Path(__file__).resolve().parents[1] / "clickhouse"
 
 # The image's entrypoint starts as root, gives the data to ClickHouse's user and lets go of root; so may this.
 _CLICKHOUSE_START = (
-    '/bin/sh -c \'printf %s "$CLICKHOUSE_CONFIG" > /etc/clickhouse-server/config.d/stack.xml'
+    "/bin/sh -c 'mkdir -p /etc/clickhouse-server/config.d /etc/clickhouse-server/users.d"
+    ' && printf %s "$CLICKHOUSE_CONFIG" > /etc/clickhouse-server/config.d/stack.xml'
     ' && printf %s "$CLICKHOUSE_USERS_CONFIG" > /etc/clickhouse-server/users.d/stack.xml'
     " && exec /entrypoint.sh'"
 )

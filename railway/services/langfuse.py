@@ -114,6 +114,7 @@ def _shared(major: LangfuseMajor, events: Bucket) -> dict[str, Value]:
         **(_objects("MEDIA", "media/", events) if events.public else {}),  # browsers load and store media themselves
         # The container's own HOSTNAME is its id, and Langfuse listens on what it says; `::` is both address families in Node.
         "HOSTNAME": Literal("::"),
+        "NODE_OPTIONS": Literal("--max-old-space-size=3072"),  # MB of the 4 GB; Node takes half on its own (langfuse#10367)
         "TELEMETRY_ENABLED": Literal("false"),
         "LANGFUSE_LOG_FORMAT": Literal("json"),
         **(_FOUR if major == 4 else {}),

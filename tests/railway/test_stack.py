@@ -6,11 +6,13 @@ import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import pytest
 import yaml
+from prefect.settings import Settings as PrefectSettings
 
 from blocks.__main__ import documents
 from blocks.settings import Settings
@@ -165,6 +167,16 @@ def test_versions_are_those_that_this_project_is_tested_with() -> None:
     assert f"prefect=={prefect} " in (ROOT / "requirements.lock").read_text()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert tag_of(images["prefect-worker"]) == project == VERSION
+
+
+def test_prefect_reads_every_variable_of_its_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stack = shipped()
+    variables = rendered(stack, "prefect-server", secrets(stack)) | {"PREFECT_HOME": str(tmp_path)}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    read = PrefectSettings().to_environment_variables(exclude_unset=True)
+    key = "PREFECT_SERVER_ENCRYPTION_KEY"  # which Prefect takes from the environment itself
+    assert {name for name in variables if name.startswith("PREFECT_")} - {key} <= read.keys()
 
 
 def test_only_what_people_and_clients_use_has_a_public_address() -> None:

@@ -77,8 +77,6 @@ def test_litellm_is_started_with_the_very_configuration_of_the_variable(
 def test_clickhouse_s_entrypoint_finds_both_configuration_files(tmp_path: Path, programs: Path, way: int) -> None:
     service = shipped().services["clickhouse"]
     etc = tmp_path / "etc"
-    for folder in ("config.d", "users.d"):
-        (etc / folder).mkdir(parents=True)
     record = record_of(programs, "entrypoint.sh")
     command = (service.start_command or "").replace("/etc/clickhouse-server", str(etc))
     command = command.replace("exec /entrypoint.sh", f"exec {programs}/entrypoint.sh")

@@ -9,6 +9,7 @@ import pytest
 from railway.rules import RULES
 from railway.stack import PRODUCTION
 from railway.tables import fill, main, tables
+from shared.sandbox.stack import ROOT
 from tests.railway.stacks import shipped
 
 MARKED = "# Text\n\n<!-- table: services-production -->\nold\n<!-- end of table -->\n\nmore\n"
@@ -50,6 +51,12 @@ def test_a_text_is_filled_once_and_then_stays(tmp_path: Path, capsys: pytest.Cap
     assert filled.endswith("\nmore\n")
     assert main([str(file), "--check"]) == 0
     assert fill(filled) == filled
+
+
+@pytest.mark.parametrize("file", [ROOT / "README.md", *sorted((ROOT / "railway").rglob("*.md"))], ids=lambda file: file.name)
+def test_the_tables_in_the_documentation_are_up_to_date(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert fill(text) == text, f"python -m railway.tables {file.relative_to(ROOT)}"
 
 
 def test_a_text_that_asks_for_no_such_table_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
