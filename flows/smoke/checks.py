@@ -25,7 +25,7 @@ __all__ = ["SmokeResult", "SmokeTargets", "failures", "run", "smoke", "verdict"]
 
 Report = Callable[[SmokeResult], None]
 
-_QUICK_S = 20.0
+_ADVICE_S = 20.0
 _HOPS = 5
 
 
@@ -41,12 +41,13 @@ def run(targets: SmokeTargets, report: Report | None = None) -> list[SmokeResult
 
 async def smoke(targets: SmokeTargets, report: Report | None = None) -> list[SmokeResult]:
     """As `run`. It is over within the deadlines of a completion and of the longest check that follows one."""
+    quick = targets.request_seconds / 3
     async with gateway(targets) as litellm, _langfuse(targets) as langfuse:
         test = _Test(targets, litellm, langfuse, report)
         await asyncio.gather(
-            test.check("authentication", _QUICK_S, lambda: _authentication(litellm)),
-            test.check("litellm-ui", _QUICK_S, lambda: _page(lambda path: litellm.get(path, key=None), "litellm", "/ui/")),
-            test.check("langfuse-ui", _QUICK_S, test.langfuse_ui),
+            test.check("authentication", quick, lambda: _authentication(litellm)),
+            test.check("litellm-ui", quick, lambda: _page(lambda path: litellm.get(path, key=None), "litellm", "/ui/")),
+            test.check("langfuse-ui", quick, test.langfuse_ui),
             test.models(),
         )
     return [test.results[name] for name in NAMES]
@@ -159,7 +160,7 @@ class _Test:
         """What to do about a check that came to its deadline."""
         if name == "trace":
             try:
-                async with asyncio.timeout(_QUICK_S):
+                async with asyncio.timeout(_ADVICE_S):
                     major, version = await major_version(self._langfuse)
                     return f"{self._trace} is not in Langfuse {version}: {await callback_of(self._litellm, major)}"
             except (SmokeFailed, httpx.HTTPError, TimeoutError):
@@ -215,4 +216,4 @@ def _reach(name: CheckName) -> str:
 def _langfuse(targets: SmokeTargets) -> httpx.AsyncClient:
     secret = targets.secret_key
     auth = httpx.BasicAuth(targets.public_key, secret.get_secret_value()) if secret is not None else None
-    return connect(targets.langfuse_url, _QUICK_S, auth)
+    return connect(targets.langfuse_url, targets.request_seconds / 3, auth)

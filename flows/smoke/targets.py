@@ -29,8 +29,9 @@ class SmokeTargets(BaseModel):
         model: to be paid for; empty: the cheapest one that LiteLLM has.
         dual: Langfuse 4 writes both formats (`dual` mode), where a trace takes minutes.
         skip: checks to leave out.
-        request_seconds: deadline of a check that asks a model. spend_seconds: of the one that waits for the spend log, which
-            LiteLLM writes in batches (`proxy_batch_write_at`, 60 s here). trace_seconds: of reading back; None: as documented.
+        request_seconds: deadline of a check that asks a model; the others have a third of it. spend_seconds: of the one that
+            waits for the spend log, which LiteLLM writes in batches (`proxy_batch_write_at`, 60 s here). trace_seconds: of
+            reading back; None: as documented.
     """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
