@@ -43,7 +43,8 @@ def main(configuration: Path) -> None:
     for name, values in settings["named_collections"].items():
         database.define_collection(name, values)
     server = Server(settings["port"], database, Account(settings["user"], settings["password"]), temporary)
-    threading.Thread(target=server.serve_forever, name="listener", daemon=True).start()
+    # looks that often whether to end; the default would make half a second of every stop
+    threading.Thread(target=server.serve_forever, args=(0.05,), name="listener", daemon=True).start()
     stop.wait()
     server.shutdown()
     server.server_close()
