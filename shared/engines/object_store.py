@@ -119,7 +119,7 @@ class S3Engine(Engine):
         self.data.mkdir(mode=0o700, exist_ok=True)
         write_private(self._configuration, json.dumps({"identities": [_as_json(one) for one in self.identities]}))
         write_private(self._ports_file, json.dumps(self._ports))
-        self._process.start(_Probe(self), timeout=timeout)
+        self._process.start(_Probe(self), timeout=timeout, pause=0.05)
 
     def create_bucket(self, name: str) -> None:
         """Make a bucket unless it exists."""

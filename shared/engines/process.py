@@ -91,12 +91,13 @@ class ManagedProcess:
         """How the program ended by itself, 128 + n for signal n; None while it runs, and after `stop` and `kill`."""
         return None if self._process is None else self._process.poll()
 
-    def start(self, ready: Callable[[], bool], *, timeout: float = 30.0) -> None:
+    def start(self, ready: Callable[[], bool], *, timeout: float = 30.0, pause: float = _POLL_SECONDS) -> None:
         """Start the program and return once `ready()` is true.
 
         Args:
-            ready: asked every 20 ms; must not block for long.
+            ready: must not block for long.
             timeout: seconds.
+            pause: seconds from one `ready()` to the next.
         Raises:
             EngineError: it runs already, ended, or was not ready in time (then it is killed). Carries the log's end.
         """
@@ -104,7 +105,7 @@ class ManagedProcess:
         log_start = self.log.stat().st_size if self.log.exists() else 0
         try:
             self._spawn()
-            wait_until(lambda: not self.running or ready(), timeout=timeout, what=f"{self.name} to be ready")
+            wait_until(lambda: not self.running or ready(), timeout=timeout, what=f"{self.name} to be ready", pause=pause)
         except EngineError as error:
             self.kill()
             raise EngineError(f"{error}{self._log_tail(log_start)}") from None
@@ -229,13 +230,14 @@ class ManagedProcess:
         return f"; its log ({self.log}) ends:\n{text}" if text else f"; its log ({self.log}) is empty"
 
 
-def wait_until(condition: Callable[[], bool], *, timeout: float, what: str) -> None:
-    """Ask every 20 ms until the condition holds.
+def wait_until(condition: Callable[[], bool], *, timeout: float, what: str, pause: float = _POLL_SECONDS) -> None:
+    """Ask again and again until the condition holds.
 
     Args:
         condition: must not block for long.
         timeout: seconds.
         what: completes "waited ... for", for the message.
+        pause: seconds from one question to the next; more than the default where a question costs the asked one something.
     Raises:
         EngineError: it did not hold in time.
     """
@@ -243,7 +245,7 @@ def wait_until(condition: Callable[[], bool], *, timeout: float, what: str) -> N
     while not condition():
         if time.monotonic() >= deadline:
             raise EngineError(f"waited {timeout:g} s in vain for {what}")
-        time.sleep(_POLL_SECONDS)
+        time.sleep(pause)
 
 
 def free_port() -> int:

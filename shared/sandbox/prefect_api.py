@@ -139,7 +139,7 @@ class PrefectApi:
                 raise EngineError(f"flow run {run_id} is {present}, and will not become {state_type} any more")
             return bool(present == state_type)
 
-        wait_until(reached, timeout=timeout, what=f"flow run {run_id} to be {state_type}")
+        wait_until(reached, timeout=timeout, what=f"flow run {run_id} to be {state_type}", pause=0.2)
 
     def run(self, run_id: str) -> dict[str, Any]:
         """A flow run as the API gives it."""

@@ -73,7 +73,7 @@ class PrefectWorker:
             env=self._environment,
             cwd=self.directory,
         )
-        self._process.start(lambda: name in self._api.online_workers(self._pool), timeout=timeout)
+        self._process.start(lambda: name in self._api.online_workers(self._pool), timeout=timeout, pause=0.2)
 
     def stop(self) -> None:
         """Stop the worker. As on SIGTERM anywhere, Prefect kills its flow runs and leaves them Running for ever."""

@@ -66,7 +66,7 @@ def test_a_run_that_times_out_starts_the_alert_flow_on_the_worker_which_never_al
         found = [(one["id"], one["parameters"].get("request", {})) for one in site.post("/flow_runs/filter", query)]
         return [(alert, request["state"]) for alert, request in found if request.get("flow_run_id") == run_id]
 
-    wait_until(lambda: bool(alert_runs()), timeout=30, what="the automation to start alert/flow-run")
+    wait_until(lambda: bool(alert_runs()), timeout=30, what="the automation to start alert/flow-run", pause=0.3)
     ((alert_id, state),) = alert_runs()
     assert state == "TimedOut"
     assert site.sandbox.api.wait(alert_id, timeout=120).ok

@@ -92,13 +92,16 @@ def test_a_worker_that_takes_no_jobs_and_calls_itself_healthy_is_found_out(targe
             seen.update(only(targets, "langfuse-worker", stuck_seconds=0.2))
             return seen["consumption"].status is Status.DOWN
 
-        wait_until(stuck, timeout=30, what="a job that nobody takes")
+        wait_until(stuck, timeout=30, what="a job that nobody takes", pause=0.1)
         assert seen["health"].status is Status.OK
         assert "nobody works on any" in seen.sentence("consumption")
     finally:
         apps.langfuse_worker.behave()
     wait_until(
-        lambda: only(targets, "langfuse-worker", stuck_seconds=0.2).bad() == {}, timeout=60, what="the worker to take its jobs"
+        lambda: only(targets, "langfuse-worker", stuck_seconds=0.2).bad() == {},
+        timeout=60,
+        what="the worker to take its jobs",
+        pause=0.1,
     )
 
 

@@ -126,7 +126,7 @@ def test_events_say_what_happened_and_one_that_is_sent_again_is_the_same_event(s
     asyncio.run(emit(watch.happenings))
     asyncio.run(emit(watch.happenings))
     resource, names = f"stack.{MINE}.service.postgres", ["opened", "reminded", "closed"]
-    wait_until(lambda: len(events_of(server, resource)) >= 3, timeout=60.0, what="three events to be stored")
+    wait_until(lambda: len(events_of(server, resource)) >= 3, timeout=60.0, what="three events to be stored", pause=0.3)
     found = events_of(server, resource)
     assert [event["event"] for event in found] == [f"stack.incident.{name}" for name in names]
     assert [event["id"] for event in found] == [str(event_id(happening)) for happening in watch.happenings]
@@ -232,7 +232,7 @@ def test_a_service_that_dies_is_one_incident_that_is_told_emitted_shown_and_ende
     assert not [one for one in remembered().incidents if one.service == "redis"]
     assert [alert.state for alert in swept.pagerduty.alerts.values()] == ["resolved"]
     resource = f"stack.{SWEPT}.service.redis"
-    wait_until(lambda: len(events_of(server, resource)) >= 2, timeout=60.0, what="two events to be stored")
+    wait_until(lambda: len(events_of(server, resource)) >= 2, timeout=60.0, what="two events to be stored", pause=0.3)
     assert [event["event"] for event in events_of(server, resource)] == ["stack.incident.opened", "stack.incident.closed"]
     assert {event["payload"]["key"] for event in events_of(server, resource)} == {incident.key}
 

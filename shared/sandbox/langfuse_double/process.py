@@ -69,7 +69,7 @@ class _Program(Engine):
             return
         self.configuration.write(self._file)
         with httpx.Client(timeout=5.0, trust_env=False) as client:
-            self._process.start(lambda: self._answers(client), timeout=timeout)
+            self._process.start(lambda: self._answers(client), timeout=timeout, pause=0.1)
 
     def upgrade(self, version: str) -> None:
         """Be another version from the next start on."""
