@@ -159,13 +159,32 @@ def test_ctrl_c_ends_everything_and_home_stays_empty(directory: Path, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_start_that_fails_leaves_nothing_running(directory: Path) -> None:
-    with Sandbox(directory, prefect=False) as sandbox:
-        data = sandbox.postgres.data
-    (data / "PG_VERSION").write_text("9.6\n")
+@pytest.fixture(scope="module")
+def used(state_directory: Path) -> Sandbox:
+    """A sandbox that has ended; in LiteLLM's database is a table of ours."""
+    with (
+        Sandbox(state_directory / "stack-used", prefect=False) as sandbox,
+        psycopg.connect(sandbox.postgres.url("litellm")) as db,
+    ):
+        db.execute("CREATE TABLE kept AS SELECT 1 AS a")
+    return sandbox
+
+
+def test_a_start_that_fails_leaves_nothing_running(used: Sandbox) -> None:
+    version = used.postgres.data / "PG_VERSION"
+    before = version.read_text()
+    version.write_text("9.6\n")
     with pytest.raises(EngineError, match=r"(?s)postgres.*version 9.6"):
-        Sandbox(directory, prefect=False, fresh=False).start()
-    assert processes_of(directory) == set()
+        Sandbox(used.directory, prefect=False, fresh=False).start()
+    assert processes_of(used.directory) == set()
+    version.write_text(before)
+
+
+def test_data_stays_when_asked_to(used: Sandbox) -> None:
+    with Sandbox(used.directory, prefect=False, fresh=False) as sandbox:
+        assert sandbox.keys == used.keys
+        with psycopg.connect(sandbox.postgres_url("backup", "litellm")) as connection:
+            assert connection.execute("SELECT a FROM kept").fetchone() == (1,)
 
 
 def test_kill_of_the_program_and_its_supervisors_leaves_nothing_after_the_next_start(directory: Path, tmp_path: Path) -> None:
@@ -185,13 +204,3 @@ def test_sigkill_of_the_program_alone_ends_everything_at_once(directory: Path, t
         program.kill()
         program.wait(10)
         wait_until(lambda: not processes_of(directory), timeout=10, what="every process to end")
-
-
-def test_data_stays_when_asked_to(directory: Path) -> None:
-    with Sandbox(directory, prefect=False) as sandbox, psycopg.connect(sandbox.postgres.url("litellm")) as connection:
-        connection.execute("CREATE TABLE kept AS SELECT 1 AS a")
-        keys = sandbox.keys
-    with Sandbox(directory, prefect=False, fresh=False) as sandbox:
-        assert sandbox.keys == keys
-        with psycopg.connect(sandbox.postgres_url("backup", "litellm")) as connection:
-            assert connection.execute("SELECT a FROM kept").fetchone() == (1,)
