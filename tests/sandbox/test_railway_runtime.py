@@ -161,7 +161,7 @@ def test_stop_asks_the_first_program_and_kills_all_of_them_when_their_time_is_up
     wait_until(lambda: text(deaf).isdigit(), timeout=20, what="the program")
     begun = time.monotonic()
     deaf.stop(grace=0.3)
-    assert 0.3 <= time.monotonic() - begun < 10
+    assert 0.3 <= time.monotonic() - begun < 60
     assert not is_alive(int(text(deaf)))
     assert deaf.state is ContainerState.EXITED
 

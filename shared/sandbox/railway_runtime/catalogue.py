@@ -29,6 +29,7 @@ class Image:
             that runs then, or `exec`; those of the machine are there, too.
         port: that its program listens on where nobody says otherwise. folders: that it has, see `paths`.
         elsewhere: folders that are not below the container's root, and where they are. workdir: WORKDIR. variables: ENV.
+        machine: variables besides, about this machine and not about the container: no path in them is translated.
         listens_on_port: its programs listen on $PORT as it is, so $PORT has to be the port of this machine.
         health: paths that the original answers health checks at, and where this program does.
         prepare: what a pull has to do, given a folder for logs.
@@ -43,6 +44,7 @@ class Image:
     elsewhere: Mapping[str, Path] = field(default_factory=dict)
     workdir: str = "/app"
     variables: Mapping[str, str] = field(default_factory=dict)
+    machine: Mapping[str, str] = field(default_factory=dict)
     listens_on_port: bool = False
     health: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[Path], None] | None = None

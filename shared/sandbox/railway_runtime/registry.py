@@ -128,9 +128,9 @@ _WORKER = Image(
         "PYTHONPATH": "/app",
         "PYTHONUNBUFFERED": "1",
         "DO_NOT_TRACK": "1",
-        # The image has them where PostgreSQL's packages put them.
-        "POSTGRES_BIN_DIRS": ",".join(str(path) for path in client_bin_dirs().values()),
     },
+    # The image has them where PostgreSQL's packages put them.
+    machine={"POSTGRES_BIN_DIRS": ",".join(str(path) for path in client_bin_dirs().values())},
     listens_on_port=True,
 )
 

@@ -146,7 +146,7 @@ class LocalRuntime:
         if image.listens_on_port:
             said = named["PORT"]
             named["PORT"] = str(self._ports.of(name, int(said) if said.isdigit() else port))
-        return paths.in_variables(Addresses(self._ports.of).in_variables(named))
+        return {**image.machine, **paths.in_variables(Addresses(self._ports.of).in_variables(named))}
 
     def _gone(self, container: LocalContainer) -> None:
         with self._lock:
