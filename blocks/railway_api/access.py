@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+from contextlib import suppress
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -15,8 +17,6 @@ USER_AGENT = "stack-operations/0.1"
 
 TokenKind = Literal["project", "workspace", "account"]
 """Scope of a token: one environment of one project, one workspace, or all that its owner may do."""
-
-_LOOPBACK = ("127.", "localhost", "[::1]")
 
 
 def headers(token: SecretStr, kind: TokenKind) -> dict[str, str]:
@@ -36,6 +36,11 @@ def public_url(domain: str) -> str:
     Args:
         domain: as `RailwayApi.create_domain` returns it, `name.up.railway.app` or `127.0.0.1:1234`.
     """
-    host = urlsplit(domain).netloc if "://" in domain else domain
-    scheme = "http" if host.startswith(_LOOPBACK) else "https"
-    return f"{scheme}://{host.rstrip('/')}"
+    place = urlsplit(domain if "://" in domain else f"//{domain}")
+    return f"{'http' if _is_here(place.hostname or '') else 'https'}://{place.netloc}"
+
+
+def _is_here(host: str) -> bool:
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"

@@ -7,6 +7,7 @@ polls must not take the request away that rolls back.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -66,7 +67,7 @@ class Budget:
         with self._lock:
             if limit is not None and limit > 0:
                 if int(limit) != self._limit:
-                    self._limit = int(limit)
+                    self._limit = self._remaining = int(limit)
                     self._rate = min(50.0, max(1.0, limit / 100))
                     self._tokens = self._rate
                 reset = _seconds_until(headers.get("x-ratelimit-reset"))
@@ -120,9 +121,10 @@ class Budget:
 
 def _number(text: str | None) -> float | None:
     try:
-        return None if text is None else float(text)
+        number = float(text or "nan")
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def _seconds_until(text: str | None) -> float | None:

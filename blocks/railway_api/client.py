@@ -28,7 +28,7 @@ CHANGE_TIMEOUT = 90.0
 """Seconds without an answer; Railway's own command line waits as long."""
 
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-_VAGUE = re.compile(r"problem processing request|internal server error|timed? ?out", re.IGNORECASE)
+_VAGUE = re.compile(r"problem processing request|internal server error|\btimed out\b|\btimeout\b", re.IGNORECASE)
 """Answers that do not say whether anything was done."""
 _LIMIT = re.compile(r"rate.?limit|too many requests", re.IGNORECASE)
 _DENIED = re.compile(r"not authorized|unauthorized|not authenticated", re.IGNORECASE)

@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
+from typing import Any, Self
 
-from pydantic import AliasPath, BaseModel, ConfigDict, Field
+from pydantic import AliasPath, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
+
+from blocks.errors import RailwayError
 
 __all__ = ["Answered", "Deployment", "DeploymentEvent", "DeploymentStatus", "Instance", "InstanceStatus", "LogLine"]
 
@@ -21,6 +24,24 @@ class Answered(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True, hide_input_in_errors=True
     )
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """As of every model of pydantic.
+
+        Raises:
+            RailwayError: the answer is another one than Railway's schema promises; its values are not repeated.
+        """
+        try:
+            return super().model_validate(obj, **options)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+            where = ".".join([cls.__name__, *map(str, first["loc"])])
+        raise RailwayError(
+            f"railway: an answer is not as expected: {where}: {first['msg']}; has the API changed? Compare it with "
+            "blocks/railway_api/documents.py",
+            permanent=True,
+        )
 
 
 class DeploymentStatus(StrEnum):

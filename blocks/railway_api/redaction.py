@@ -30,7 +30,7 @@ _PATTERNS = (
         rf"\1\2{HIDDEN}",
     ),
     (re.compile(r"AGE-SECRET-KEY-[0-9A-Z]+"), HIDDEN),
-    (re.compile(r"\b[0-9a-fA-F]{32,}\b"), HIDDEN),
+    (re.compile(r"(?<!sha256:)\b[0-9a-fA-F]{32,}\b"), HIDDEN),
 )
 
 
@@ -55,9 +55,9 @@ class Secrets:
             if _INJECTED.match(name):
                 continue
             shortest = _SHORTEST_SECRET if _NAMES.search(name) else _SHORTEST
-            for part in {value, *value.splitlines(), *_password(value)}:
-                if len(part) >= (_SHORTEST_SECRET if part != value and part in _password(value) else shortest):
-                    self._values.add(part)
+            lines = {line.strip() for line in value.splitlines()}
+            self._values.update(one for one in {value, *lines} if len(one) >= shortest)
+            self._values.update(one for one in _passwords(value) if len(one) >= _SHORTEST_SECRET)
 
     def scrub(self, text: str) -> str:
         """Return the text without them."""
@@ -74,7 +74,7 @@ class Secrets:
         return f"Secrets({len(self._values)} values)"
 
 
-def _password(value: str) -> set[str]:
+def _passwords(value: str) -> set[str]:
     if "://" not in value:
         return set()
     try:

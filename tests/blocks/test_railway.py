@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from blocks.errors import DeploymentFailed, GuardRefused, RailwayDenied, RailwayRefused, Uncertain
 from blocks.railway import RailwayApi, RailwayEnvironment, certainly, create_project
+from blocks.railway_api.__main__ import main
 from blocks.railway_api.access import TokenKind
 from blocks.railway_api.models import DeploymentStatus, ServiceSettings
 from shared.sandbox.railway_api import DEPLOYMENTS_ONLY, PLANS, Behaviour, Pace, RailwayStandIn
@@ -326,3 +327,21 @@ def test_an_environment_that_does_not_exist_is_said(railway: RailwayStandIn) -> 
     wrong = block(railway).model_copy(update={"environment_id": "no-such-environment"})
     with pytest.raises((RailwayRefused, RailwayDenied)):
         wrong.check()
+
+
+def test_the_table_of_what_a_token_may_is_printed_without_the_token(
+    railway: RailwayStandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("RAILWAY_TOKEN", "RAILWAY_API_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    assert main() == 1
+    assert "there is no token; set RAILWAY_TOKEN" in capsys.readouterr().err
+    monkeypatch.setenv("RAILWAY_API_URL", railway.url)
+    monkeypatch.setenv("RAILWAY_PROJECT_ID", railway.project_id)
+    monkeypatch.setenv("RAILWAY_ENVIRONMENT_ID", railway.environment_id)
+    monkeypatch.setenv("RAILWAY_TOKEN", railway.token("project"))
+    assert main() == 0
+    said = capsys.readouterr().out
+    assert "project token" in said
+    assert "Not Authorized" in said
+    assert railway.token("project") not in said

@@ -82,6 +82,8 @@ def test_a_reset_is_understood_however_it_is_written(written: Callable[[datetime
 def test_headers_that_are_nonsense_hold_nothing_up(header: str) -> None:
     budget, begun = Budget(), time.monotonic()
     budget.learn({"x-ratelimit-limit": header, "x-ratelimit-remaining": header, "x-ratelimit-reset": header})
+    budget.learn({"x-ratelimit-limit": "10000", "x-ratelimit-remaining": header, "x-ratelimit-reset": header})
+    budget.learn({"x-ratelimit-remaining": "9000"})
     for _ in range(20):
         budget.take()
     assert time.monotonic() - begun < 5

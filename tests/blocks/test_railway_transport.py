@@ -277,6 +277,19 @@ def test_a_server_that_is_slow_to_answer_a_change_leaves_it_uncertain() -> None:
                 api.create_service("new")
 
 
+def test_an_answer_of_another_shape_is_said_without_its_values() -> None:
+    wrong = {"deployment": deployment(createdAt=f"not a time {CANARY}")}
+    with (
+        Script({"Deployment": [wrong]}) as script,
+        api_of(script) as api,
+        pytest.raises(RailwayError, match=r"an answer is not as expected: Deployment\.createdAt") as caught,
+    ):
+        api.deployment("deployment-1")
+    assert CANARY not in str(caught.value)
+
+
 def test_local_addresses_are_spoken_to_in_plain() -> None:
+    assert public_url("localhost.example.com") == "https://localhost.example.com"
+    assert public_url("[::1]:4000") == "http://[::1]:4000"
     assert public_url("127.0.0.1:4000") == "http://127.0.0.1:4000"
     assert public_url("shop.up.railway.app") == "https://shop.up.railway.app"

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
+from blocks.railway import RailwayEnvironment
+from blocks.railway_api.models import ServiceSettings
 from blocks.settings import Settings
 from flows.health.observation import Observation, Status
 from flows.health.observe import observe
 from flows.health.targets import Railway, Targets
-from shared.engines.process import free_port
+from shared.engines.process import free_port, wait_until
+from shared.sandbox.railway_api import Pace, RailwayStandIn
 from tests.blocks.railway_script import Answer, Script, deployment, environment, error
 from tests.health.looks import CANARY, silent_port
+from tests.sandbox.railway_processes import ProcessRuntime
 
 RUNNING = deployment()
 OLD = deployment(id="deployment-0")
@@ -153,6 +158,34 @@ def test_memory_without_a_limit_or_without_samples_is_not_judged() -> None:
     )
     found = seen(service("litellm"), service("redis"), metrics=metrics)
     assert {aspect for _, aspect in found if aspect == "container-memory"} == set()
+
+
+def test_on_the_sandboxs_railway_it_sees_what_really_runs(tmp_path: Path) -> None:
+    """Through every document as it is sent: a container that is killed, a volume that fills, memory that grows."""
+    runtime = ProcessRuntime(tmp_path)
+    with RailwayStandIn(tmp_path / "railway", runtime, pace=Pace(build=0.01, poll=0.03, health=0.01)) as stand_in:
+        given = {"project_id": stand_in.project_id, "environment_id": stand_in.environment_id}
+        token = SecretStr(stand_in.token("workspace"))
+        block = RailwayEnvironment(token=token, token_kind="workspace", api_url=stand_in.url, **given)
+        with block.open() as api:
+            litellm = api.create_service("litellm")
+            api.update_service(litellm, ServiceSettings(image="app:1", restart_policy="NEVER"))
+            api.create_volume(litellm, "/data")
+            api.limits(litellm, memory_gb=2)
+            api.wait_for_deployment(api.deploy(litellm), timeout=120, poll=0.05)
+        target = Railway(stand_in.url, "workspace", token, **given)
+        stand_in.measure("litellm", "MEMORY_USAGE_GB", 0.5)
+        good = {aspect: one for (service, aspect), one in looked(target).items() if service == "litellm"}
+        assert {aspect: one.status for aspect, one in good.items()} == {
+            "deployment": Status.OK,
+            "volume": Status.OK,
+            "volume-state": Status.OK,
+            "container-memory": Status.OK,
+        }
+        runtime.running("litellm")[0].kill()
+        wait_until(
+            lambda: looked(target)["litellm", "deployment"].status is Status.DOWN, timeout=60, what="the sweep to see it"
+        )
 
 
 @pytest.mark.parametrize(
