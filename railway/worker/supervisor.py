@@ -74,7 +74,7 @@ class Supervisor:
         gateway = self.spawn("gateway", "railway.gateway", self._gateway_arguments, of_gateway(self._environment))
         worker = self._start_worker(gateway)
         if worker is not None:
-            self._until(lambda: self._take_turns() is None or not all(child.running for child in self._children))
+            self._until(self._somebody_died)
         dead = [child for child in self._children if not child.running]
         for child in dead:
             _log.error("%s %s; the container ends", child.name, child.how_it_ended())
@@ -120,6 +120,10 @@ class Supervisor:
             self._failed = True
             _log.error("%s", error)
         return True
+
+    def _somebody_died(self) -> bool:
+        self._take_turns()
+        return not all(child.running for child in self._children)
 
     def _take_turns(self) -> bool:
         """Look after the steps; returns whether the worker may run."""

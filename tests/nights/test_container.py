@@ -26,7 +26,7 @@ from tests.worker.container import Container, container
 
 POOL = "container"
 WAITING = ROOT / "tests" / "worker"
-DRAIN_SECONDS = 20
+DRAIN_SECONDS = 60
 
 
 @pytest.fixture(scope="module")

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
 import pytest
 import yaml
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, get_current_settings, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from pydantic import SecretStr
 
 from blocks.errors import AccessDenied, SettingsError
 from blocks.settings import Settings
 from flows.health.published import Outcome, publish
-from railway.variants import build
 from railway.worker.prefect_http import PrefectHttp
 from railway.worker.steps import DEPLOYED_TO
 from shared.engines.process import wait_until
@@ -74,8 +74,13 @@ def pair(prefect: Prefect, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         second = ending.enter_context(container(folder / "second", environment, root=app))
         both = Pair(first, second, early, set())
 
+        looked = 0.0
+
         def started() -> bool:
-            both.commands.update(_commands(first), _commands(second))
+            nonlocal looked
+            if time.monotonic() - looked > 0.5:  # to look at all processes costs more than some of them
+                both.commands.update(_commands(first), _commands(second))
+                looked = time.monotonic()
             return bool(first.pid("worker") and second.pid("worker"))
 
         wait_until(started, timeout=240, what="both workers to start")
@@ -122,10 +127,12 @@ def test_no_secret_is_in_arguments_or_logs(pair: Pair) -> None:
 
 def test_block_documents_cannot_be_read_with_the_servers_database_alone(prefect: Prefect, pair: Pair) -> None:
     assert pair.first.process.running
-    database = prefect.server.database.read_bytes()
-    assert STACK.encode() in database
-    assert b"canary-minio" not in database
-    assert b"ENCRYPTION_KEY" not in database, "nor is the key beside them"
+    with closing(sqlite3.connect(f"file:{prefect.server.database}?mode=ro", uri=True)) as database:
+        documents = [str(row[0]) for row in database.execute("SELECT data FROM block_document")]
+        keys = database.execute("SELECT count(*) FROM configuration WHERE key = 'ENCRYPTION_KEY'").fetchone()
+    assert documents
+    assert "canary" not in "".join(documents)
+    assert keys == (0,), "the key is not beside them"
 
 
 def test_the_gateway_shows_what_a_sweep_published_and_starts_a_backup(prefect: Prefect, pair: Pair) -> None:
@@ -166,13 +173,6 @@ def test_a_server_that_refuses_us_and_a_pool_of_another_type_are_said_in_one_lin
         api.ensure_process_pool("new")
         with pytest.raises(SettingsError, match="work pool ships: is of type docker, expected process"):
             api.ensure_process_pool("ships")
-
-
-def test_prefect_knows_every_setting_that_production_gives_its_server() -> None:
-    known = {name.upper() for name in get_current_settings().to_environment_variables(exclude_unset=False)}
-    variables = build("production").services["prefect-server"].variables
-    ours = {name for name in variables if name.startswith("PREFECT_")}
-    assert ours - known == {"PREFECT_SERVER_ENCRYPTION_KEY"}, "which it reads without its settings, as a test above shows"
 
 
 def _asked(prefect: Prefect, path: str) -> list[dict[str, Any]]:
