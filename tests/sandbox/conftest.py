@@ -12,8 +12,8 @@ from shared.sandbox.railway_api import PLANS, Behaviour, Pace, RailwayStandIn, R
 from tests.sandbox.railway_operator import Operator
 from tests.sandbox.railway_processes import ProcessRuntime
 
-QUICK = Pace(build=0.01, poll=0.03, health=0.01, workflow=0.05)
-"""A health check that is given the default, 300 s, is over in three."""
+QUICK = Pace(build=0.01, poll=0.03, health=0.02, restart=0.01, workflow=0.05)
+"""A health check that is given the default, 300 s, is over in six."""
 
 PATIENT = Behaviour(plan=replace(PLANS["pro"], rate=RateLimit(per_hour=1_000_000, per_second=10_000)))
 """Tests look more often than a client may."""

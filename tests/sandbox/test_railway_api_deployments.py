@@ -110,7 +110,7 @@ def test_a_health_check_takes_no_other_answer_than_200_for_300_seconds_unless_to
 
 
 def test_health_is_asked_while_deploying_and_never_again(operator: Operator, runtime: ProcessRuntime) -> None:
-    name, service = operator.service("app:1", healthcheckPath="/status/200")
+    name, service = operator.service("app:1", healthcheckPath="/status/200", healthcheckTimeout=1500)
     identity = operator.deployed(service)
     container = runtime.running(name)[0]
     asked = _steps(operator, identity)["HEALTHCHECK"]["attempt"]
@@ -120,9 +120,9 @@ def test_health_is_asked_while_deploying_and_never_again(operator: Operator, run
 
 
 def test_without_a_volume_a_failed_deployment_leaves_the_old_one_serving(operator: Operator, runtime: ProcessRuntime) -> None:
-    name, service = operator.service("app:1", healthcheckPath="/")
+    name, service = operator.service("app:1", healthcheckPath="/", healthcheckTimeout=1500)
     good = operator.deployed(service)
-    operator.set_image(service, "app:sick")
+    operator.update(service, source={"image": "app:sick"}, healthcheckTimeout=10)
     operator.deployed(service, expected="FAILED")
     assert operator.deployment(good)["status"] == "SUCCESS"
     assert [one.spec.image for one in runtime.running(name)] == ["app:1"]
@@ -132,15 +132,15 @@ def test_without_a_volume_a_failed_deployment_leaves_the_old_one_serving(operato
 def test_with_a_volume_the_old_deployment_is_stopped_first_so_a_bad_image_is_an_outage(
     operator: Operator, runtime: ProcessRuntime, bad: str
 ) -> None:
-    name, service = operator.service("app:1", volume=True, healthcheckPath="/")
+    name, service = operator.service("app:1", volume=True, healthcheckPath="/", healthcheckTimeout=1500)
     good = operator.deployed(service)
-    operator.set_image(service, bad)
+    operator.update(service, source={"image": bad}, healthcheckTimeout=10)
     identity = operator.deployed(service, expected="FAILED")
     assert operator.deployment(good)["status"] == "REMOVED"
     assert runtime.running(name) == []
     failed = {step for step, said in _steps(operator, identity).items() if said.get("error")}
     assert failed == ({"HEALTHCHECK"} if bad == "app:sick" else {"PUBLISH_IMAGE"})
-    operator.set_image(service, "app:1")
+    operator.update(service, source={"image": "app:1"}, healthcheckTimeout=1500)
     operator.deployed(service)
     assert len(runtime.running(name)) == 1
 

@@ -181,7 +181,7 @@ def test_a_template_keeps_expressions_and_drops_what_was_written_out(
 ) -> None:
     railway, runtime, operator = fresh
     variables = {"PASSWORD": "canary-template", "URL": "${{PASSWORD}}@x", "KEY": "${{secret(16)}}"}
-    name, _ = operator.service("app:1", variables=variables, volume=True, healthcheckPath="/")
+    name, _ = operator.service("app:1", variables=variables, volume=True, healthcheckPath="/", healthcheckTimeout=1500)
     made = operator.call(
         "templateGenerate",
         "{ id code status serializedConfig }",

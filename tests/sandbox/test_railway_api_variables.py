@@ -171,8 +171,10 @@ def test_the_configuration_is_masked_unless_decrypted_and_its_etag_changes_with_
 def test_a_patch_deploys_what_it_changes_and_who_depends_on_it_in_the_order_of_references(
     operator: Operator, runtime: ProcessRuntime
 ) -> None:
-    database, database_id = operator.service("app:1", variables={"URL": "1"}, healthcheckPath="/")
-    middle, middle_id = operator.service("app:1", variables={"URL": f"${{{{{database}.URL}}}}"}, healthcheckPath="/")
+    database, database_id = operator.service("app:1", variables={"URL": "1"}, healthcheckPath="/", healthcheckTimeout=1500)
+    middle, middle_id = operator.service(
+        "app:1", variables={"URL": f"${{{{{database}.URL}}}}"}, healthcheckPath="/", healthcheckTimeout=1500
+    )
     last, last_id = operator.service("app:1", variables={"URL": f"${{{{{middle}.URL}}}}"})
     other, other_id = operator.service("app:1", variables={"HOST": f"{database}.railway.internal"})
     operator.commit({"services": {database_id: {"variables": {"URL": {"value": "2"}}}}})
@@ -244,6 +246,9 @@ def test_a_patch_that_names_what_there_is_not_changes_nothing(operator: Operator
     _, service = operator.service("app:1", variables={"WORD": "1"})
     wrong = {"services": {service: {"variables": {"WORD": {"value": "2"}}}, "nobody": {"deploy": {}}}}
     with pytest.raises(Refused, match="nobody not found"):
+        operator.commit(wrong)
+    wrong = {"services": {service: {"variables": {"WORD": {"value": "2"}, "NUMBER": {"value": 3}}}}}
+    with pytest.raises(Refused, match="NUMBER must be a string"):
         operator.commit(wrong)
     assert operator.variables(service, unrendered=True) == {"WORD": "1"}
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-import boto3
-from botocore.config import Config
-
-from shared.engines.object_store import S3Engine
 from shared.sandbox.railway_api.access import ApiError
+
+if TYPE_CHECKING:
+    from shared.engines.object_store import S3Engine
 
 __all__ = ["BucketHost", "EngineBuckets", "NamedBuckets"]
 
@@ -87,6 +86,9 @@ class EngineBuckets:
 
     def usage(self, name: str) -> tuple[int, int]:
         """Bytes and objects in it, counted."""
+        import boto3  # takes half a second, and few ask
+        from botocore.config import Config
+
         client = boto3.client(
             "s3",
             endpoint_url=self._engine.endpoint_url,

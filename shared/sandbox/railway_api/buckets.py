@@ -11,7 +11,7 @@ from shared.sandbox.railway_api.model import Bucket, BucketInstance, Environment
 from shared.sandbox.railway_api.platform import Platform
 from shared.sandbox.railway_api.stored import new_id
 
-__all__ = ["add_bucket_instance", "create_bucket", "credentials_view", "find_instance", "renew_credentials"]
+__all__ = ["add_bucket_instance", "check_region", "create_bucket", "credentials_view", "find_instance", "renew_credentials"]
 
 _REGIONS = ("sjc", "iad", "ams", "sin")
 
@@ -23,18 +23,22 @@ def create_bucket(platform: Platform, project: Project, name: str | None) -> Buc
     return bucket
 
 
-def add_bucket_instance(platform: Platform, environment: Environment, bucket: Bucket, region: str | None) -> None:
-    """Make the bucket in an environment.
+def check_region(environment: Environment, bucket_id: str, region: str | None) -> None:
+    """Whether a bucket can be there.
 
     Raises:
         ApiError: there is no such region, or it is to change: that is fixed.
     """
-    known = environment.buckets.get(bucket.id)
+    known = environment.buckets.get(bucket_id)
     if region not in _REGIONS:
         raise ApiError(f"Bucket region must be one of {', '.join(_REGIONS)}")
-    if known is not None:
-        if known.region != region:
-            raise ApiError("Bucket region cannot be changed")
+    if known is not None and known.region != region:
+        raise ApiError("Bucket region cannot be changed")
+
+
+def add_bucket_instance(platform: Platform, environment: Environment, bucket: Bucket, region: str) -> None:
+    """Make the bucket in an environment, unless it is there."""
+    if bucket.id in environment.buckets:
         return
     made = platform.buckets.create(f"{bucket.name}-{new_id()[:8]}")
     environment.buckets[bucket.id] = BucketInstance(

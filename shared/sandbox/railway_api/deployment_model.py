@@ -33,7 +33,9 @@ class Settings:
 
     def updated(self, values: Mapping[str, Any]) -> Settings:
         """These with others in their place; None takes a setting back."""
-        source = values.get("source")
+        source, regions = values.get("source"), values.get("multiRegionConfig")
+        if regions:
+            values = {**values, "numReplicas": sum((one or {}).get("numReplicas", 1) for one in regions.values())}
         image, repo = (source.get("image"), source.get("repo")) if source else (self.image, self.repo)
         kept = {**self.values, **{name: value for name, value in values.items() if name != "source"}}
         return replace(self, image=image, repo=repo, values={name: value for name, value in kept.items() if value is not None})
@@ -91,6 +93,7 @@ class Deployment(Stored):
         earlier_logs: of the containers that it had before this one. digest: of the image that was pulled.
         succeeded: whether it was ever SUCCESS. removed_at: when it went to history.
         is_given_up: it was cancelled, or a newer one overtook it. restarts: how often its container was started again.
+        restart_at: when it is to be, of the monotonic clock; None where it is not.
     """
 
     environment_id: str
@@ -108,6 +111,7 @@ class Deployment(Stored):
     removed_at: datetime | None = None
     is_given_up: bool = False
     restarts: int = 0
+    restart_at: float | None = None
     events: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from shared.sandbox.railway_api.access import ApiError
-from shared.sandbox.railway_api.containers import ended, start_container, stop_container
+from shared.sandbox.railway_api.containers import lives_on, start_again, stop_container
 from shared.sandbox.railway_api.deployment_model import Deployment, Snapshot
 from shared.sandbox.railway_api.model import Environment, ServiceInstance
 from shared.sandbox.railway_api.platform import Platform
@@ -101,7 +101,7 @@ class Machine:
                 if deployment.is_current and not self._closing.is_set():
                     deployment.restarts = 0
                     deployment.status = "SUCCESS"
-                    start_container(self._platform, environment, deployment)
+                    start_again(self._platform, environment, deployment)
 
         deployment.instance_status = "RESTARTING"
         self.spawn(again)
@@ -167,9 +167,9 @@ class Machine:
                             self._look(environment, deployment)
 
     def _look(self, environment: Environment, deployment: Deployment) -> None:
-        container = deployment.container
-        if self._closing.is_set() or not deployment.is_active or deployment.instance_status != "RUNNING" or container is None:
+        watched = deployment.restart_at is not None or deployment.instance_status in ("RUNNING", "CRASHED")
+        if self._closing.is_set() or not deployment.is_active or not watched:
             return
-        if not ended(self._platform, environment, deployment, container) and deployment.instance_status == "CRASHED":
+        if not lives_on(self._platform, environment, deployment) and deployment.instance_status == "CRASHED":
             deployment.status = "CRASHED"
             deployment.status_at = deployment.updated_at = self._platform.clock.now()

@@ -52,12 +52,14 @@ class Pace:
     Attributes:
         build: what preparing a deployment takes. poll: between two looks at a container, and two health checks.
         health: what a second of `healthcheckTimeout` lasts; 0.01 makes the default, 300 s, three.
+        restart: between the end of a container and its next start.
         workflow: what a workflow takes before it is even found, and again before it is done.
     """
 
     build: float = 0.05
     poll: float = 0.05
     health: float = 1.0
+    restart: float = 0.5
     workflow: float = 0.05
 
 

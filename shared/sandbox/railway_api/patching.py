@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from shared.sandbox.railway_api.access import ApiError
-from shared.sandbox.railway_api.buckets import add_bucket_instance
+from shared.sandbox.railway_api.buckets import add_bucket_instance, check_region
 from shared.sandbox.railway_api.configuration import Document
 from shared.sandbox.railway_api.model import Environment, Patch, Project, ServiceInstance
 from shared.sandbox.railway_api.platform import Platform
 from shared.sandbox.railway_api.services import (
+    checked_settings,
+    configure,
     create_service,
     delete_service,
     dependants,
@@ -51,18 +53,34 @@ class _Check:
         self._environment, self._project = environment, platform.project_of(environment)
 
     def all(self, content: Document) -> None:
+        volumes = dict(_items(content, "volumes"))
         for service_id, part in _items(content, "services"):
-            if part and service_id not in self._environment.instances and not part.get("isCreated"):
-                raise ApiError(f"Service {service_id} not found")
-            for volume_id, mount in _items(part or {}, "volumeMounts"):
-                created = (content.get("volumes") or {}).get(volume_id) or {}
-                if mount and volume_id not in self._project.volumes and not created.get("isCreated"):
-                    raise ApiError(f"Volume {volume_id} not found")
-        for volume_id, part in _items(content, "volumes"):
+            self._service(service_id, part or {}, volumes)
+        self._variables(content.get("sharedVariables"))
+        for volume_id, part in volumes.items():
             self._volume(volume_id, part or {})
         for bucket_id, part in _items(content, "buckets"):
             if part and bucket_id not in self._project.buckets:
                 raise ApiError(f"Bucket {bucket_id} not found")
+            if part and not part.get("isDeleted"):
+                check_region(self._environment, bucket_id, part.get("region"))
+
+    def _service(self, service_id: str, part: Document, volumes: Document) -> None:
+        instance = self._environment.instances.get(service_id)
+        if part and instance is None and not part.get("isCreated"):
+            raise ApiError(f"Service {service_id} not found")
+        if instance is not None:
+            checked_settings(self._environment, instance, part.get("deploy") or {})
+        self._variables(part.get("variables"))
+        for volume_id, mount in _items(part, "volumeMounts"):
+            created = volumes.get(volume_id) or {}
+            if mount and volume_id not in self._project.volumes and not created.get("isCreated"):
+                raise ApiError(f"Volume {volume_id} not found")
+
+    def _variables(self, variables: Document | None) -> None:
+        for name, part in (variables or {}).items():
+            if part is not None and not isinstance(_value(part), str):
+                raise ApiError(f"Variable {name} must be a string")
 
     def _volume(self, volume_id: str, part: Document) -> None:
         known = next((one for one in self._environment.volumes.values() if one.volume_id == volume_id), None)
@@ -99,7 +117,7 @@ class _Change:
         if not part or part.get("isDeleted"):
             self._environment.buckets.pop(bucket_id, None)
         else:
-            add_bucket_instance(self._platform, self._environment, self._project.buckets[bucket_id], part.get("region"))
+            add_bucket_instance(self._platform, self._environment, self._project.buckets[bucket_id], part["region"])
 
     def _volume(self, volume_id: str, part: Document) -> None:
         if part.get("isDeleted"):
@@ -134,13 +152,10 @@ class _Change:
         if limits is not ...:
             instance.limits = limits or None
         values = {**deploy, **({"source": part["source"]} if part.get("source") else {})}
-        regions = deploy.get("multiRegionConfig")
-        if regions:
-            values["numReplicas"] = sum((one or {}).get("numReplicas", 1) for one in regions.values())
-        changed = instance.settings.updated(values)
-        if changed != instance.settings and set(values) - _QUIET:
+        before = instance.settings
+        configure(self._environment, instance, values)
+        if instance.settings != before and set(values) - _QUIET:
             self.touched.add(instance.service_id)
-        instance.settings = changed
 
     def _mount(self, service_id: str, volume_id: str, mount: Document | None) -> None:
         one = next(each for each in self._environment.volumes.values() if each.volume_id == volume_id)
@@ -154,10 +169,8 @@ class _Change:
         if part is None:
             variables.pop(name, None)
         else:
-            value = part if isinstance(part, str) else part.get("value", part.get("defaultValue"))
-            set_variable(
-                self._platform, variables, name, value, is_sealed=None if isinstance(part, str) else part.get("isSealed")
-            )
+            sealed = None if isinstance(part, str) else part.get("isSealed")
+            set_variable(self._platform, variables, name, _value(part), is_sealed=sealed)
         self.variables.add((owner, name))
         if owner:
             self.touched.add(owner)
@@ -165,3 +178,8 @@ class _Change:
 
 def _items(document: Mapping[str, Any], name: str) -> list[tuple[str, Any]]:
     return list((document.get(name) or {}).items())
+
+
+def _value(part: Any) -> Any:
+    """The value of a variable in a patch, where it is written in short, too."""
+    return part if isinstance(part, str) else part.get("value", part.get("defaultValue"))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from shared.engines.process import EngineError
-from shared.sandbox.railway_api.containers import ended, start_container, stop_container
+from shared.sandbox.railway_api.containers import lives_on, start_container, stop_container
 from shared.sandbox.railway_api.deployment_model import Deployment, Event
 from shared.sandbox.railway_api.model import Environment, ServiceInstance
 from shared.sandbox.railway_api.platform import Platform
@@ -154,9 +154,9 @@ class Rollout:
             self._check()
             event.payload["attempt"] = event.payload.get("attempt", 0) + 1
             with self._platform.lock:
-                container = deployment.container
-                if container is not None and not ended(self._platform, self._environment, deployment, container):
+                if not lives_on(self._platform, self._environment, deployment):
                     raise _Failed("The container ended before it was healthy")
+                container = deployment.container
             status = container.probe(path) if container else None
             if status == 200:
                 return

@@ -13,6 +13,7 @@ from shared.sandbox.railway_api.network_views import domain_view
 from shared.sandbox.railway_api.schema import Call, Resolvers
 from shared.sandbox.railway_api.services import (
     add_domain,
+    configure,
     create_service,
     delete_service,
     dependants,
@@ -159,7 +160,7 @@ def _instance_update(call: Call) -> bool:
         instance = environment.instances.get(service.id)
         if instance is None:
             continue
-        instance.settings = instance.settings.updated(call.input)
+        configure(environment, instance, call.input)
         instance.updated_at = call.platform.clock.now()
         if deploys:
             call.platform.machine.deploy(environment, instance)

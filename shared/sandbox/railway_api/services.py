@@ -15,6 +15,8 @@ from shared.sandbox.railway_api.snapshots import namespaces, public_port, render
 
 __all__ = [
     "add_domain",
+    "checked_settings",
+    "configure",
     "create_service",
     "delete_service",
     "dependants",
@@ -59,6 +61,27 @@ def create_service(
         for variable, value in (variables or {}).items():
             set_variable(platform, instance.variables, variable, value)
     return service
+
+
+def configure(environment: Environment, instance: ServiceInstance, values: Mapping[str, Any]) -> None:
+    """Change settings, under Railway's names. Nothing is deployed.
+
+    Raises:
+        ApiError: replicas of a service that has a volume.
+    """
+    instance.settings = checked_settings(environment, instance, values)
+
+
+def checked_settings(environment: Environment, instance: ServiceInstance, values: Mapping[str, Any]) -> Settings:
+    """What the settings would be.
+
+    Raises:
+        ApiError: replicas of a service that has a volume.
+    """
+    changed = instance.settings.updated(values)
+    if changed.get("numReplicas", 1) > 1 and environment.volume_of(instance.service_id):
+        raise ApiError("Services with a volume cannot have replicas")
+    return changed
 
 
 def delete_service(platform: Platform, project: Project, environments: Iterable[Environment], service_id: str) -> None:

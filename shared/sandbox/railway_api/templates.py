@@ -54,6 +54,7 @@ def generate_template(platform: Platform, project: Project, environment: Environ
 def _service(platform: Platform, environment: Environment, instance: ServiceInstance) -> dict[str, Any]:
     settings, volume = instance.settings, environment.volume_of(instance.service_id)
     deploy = {name: settings.get(name) for name in _DEPLOY if settings.get(name) is not None}
+    ports = [one.target_port for one in instance.domains if not one.is_custom]
     if volume is not None:
         deploy["requiredMountPath"] = volume.mount_path
     return {
@@ -67,7 +68,7 @@ def _service(platform: Platform, environment: Environment, instance: ServiceInst
             for name, one in instance.variables.items()
         },
         "networking": {
-            "serviceDomains": {f"<hasDomain>:{one.target_port}": {"port": one.target_port} for one in instance.domains},
+            "serviceDomains": {f"<hasDomain>:{port}": {"port": port} for port in ports},
             "tcpProxies": {str(port): {} for port in instance.tcp_proxies},
         },
         "volumeMounts": {new_id(): {"mountPath": volume.mount_path}} if volume else {},

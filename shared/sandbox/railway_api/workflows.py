@@ -20,6 +20,7 @@ __all__ = ["Workflows"]
 class _Workflow:
     status: str = "NotFound"
     error: str | None = None
+    was_asked: bool = False
 
 
 class Workflows:
@@ -58,10 +59,11 @@ class Workflows:
     def done(self) -> str:
         """The id of something that was finished within the request."""
         identity = new_id()
-        self._known[identity] = _Workflow("Complete")
+        self._known[identity] = _Workflow("Complete", was_asked=True)
         return identity
 
     def status(self, identity: str) -> dict[str, str | None]:
         """What is known of one; of an unknown id as of one that has just begun."""
         workflow = self._known.get(identity, _Workflow())
-        return {"status": workflow.status, "error": workflow.error}
+        is_known, workflow.was_asked = workflow.was_asked, True  # also what is quick is not found by the first who asks
+        return {"status": workflow.status, "error": workflow.error} if is_known else {"status": "NotFound", "error": None}
