@@ -306,7 +306,7 @@ def test_a_restore_and_an_undo_that_are_killed_half_way_are_run_again(taken: Con
             action(SourceBucket(bucket=taken.source.bucket), seen_through(nights.store))  # connections of its own
 
         with Forked(work, temporary=tmp_path) as process:
-            wait_until(lambda: moment() or not process.running, timeout=60, what="the moment to kill")
+            wait_until(lambda: moment() or not process.running, timeout=120, what="the moment to kill")
 
     def there() -> int:
         return sum(1 for _ in taken.source.objects())

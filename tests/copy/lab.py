@@ -28,6 +28,7 @@ from flows.restore import postgres as on_postgres
 from flows.restore.choose import base_of
 from flows.stack import Stack
 from shared.engines.object_store import S3Engine
+from tests.stores import seen_through
 
 CANARY = "CANARY-4711-of-the-data"
 DATABASE = "copyapp"
@@ -82,6 +83,10 @@ class Lab:
     def with_copy(self, copy: BackupStore) -> Lab:
         """The same with another second store."""
         return replace(self, stack=replace(self.stack, copy=copy))
+
+    def with_own_connections(self) -> Lab:
+        """The same for another process."""
+        return replace(self, stack=replace(self.stack, store=seen_through(self.store), copy=seen_through(self.second)))
 
     @contextmanager
     def tampered(self, store: BackupStore, key: str, data: bytes) -> Iterator[None]:

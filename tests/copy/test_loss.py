@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,9 +23,8 @@ from flows.copy.undelete import markers, undelete
 from flows.copy.view import reading_from, view_of
 from shared.engines.object_store import S3Engine
 from shared.engines.process import wait_until
-from shared.sandbox.stack import ROOT
 from tests.copy.lab import Lab, sets_and_packs
-from tests.copy.test_copying import environment_of
+from tests.forks import Forked
 
 
 def test_both_databases_are_restored_from_the_copy_after_the_first_store_was_lost(empty_first: Lab) -> None:
@@ -130,39 +126,24 @@ def test_reading_copies_takes_the_age_identity(copied: Lab) -> None:
         view_of(replace(copied.stack, copy=None))
 
 
-_CHILD = """
-import os, signal, sys
-from flows.copy.view import view_of
-from flows.catalogue import load_manifest
-from shared.sandbox.blocks import stack_from
-stack = stack_from(os.environ)
-view = view_of(stack)
-path = load_manifest(view, stack.keys, sys.argv[1]).clickhouse[0].path
-list(view.list(f"{view.root}sets/{sys.argv[1]}/{path}"))
-print("landed", flush=True)
-signal.pause()
-"""
-
-
 def test_what_a_killed_restore_has_landed_is_removed_by_the_next_run(copied: Lab, tmp_path: Path) -> None:
-    identity = copied.stack.keys.identity
-    assert identity
-    environment = environment_of(copied, str(tmp_path)) | {
-        "BACKUP_AGE_IDENTITY": identity.get_secret_value(),
-        "BACKUP_LEASE_SECONDS": "3",
-    }
-    child = subprocess.Popen([sys.executable, "-c", _CHILD, copied.full], env=environment, cwd=ROOT, stdout=subprocess.PIPE)
-    try:
-        assert child.stdout
-        assert child.stdout.readline() == b"landed\n"
+    landed = tmp_path / "landed"
+
+    def land() -> None:
+        own = copied.with_own_connections().stack
+        stack = replace(own, settings=own.settings.model_copy(update={"backup_lease_seconds": 3}))
+        view = view_of(stack)
+        path = load_manifest(view, stack.keys, copied.full).clickhouse[0].path
+        assert list(view.list(f"{view.root}sets/{copied.full}/{path}")) != []
+        landed.touch()
+        signal.pause()
+
+    with Forked(land, temporary=tmp_path) as child:
+        wait_until(lambda: landed.exists() or not child.running, timeout=120, what="ClickHouse's files to land")
         assert copied.landed() != []
         remove_left_over(copied.store, seconds=3)
         assert copied.landed() != [], "a run that lives was disturbed"
-    finally:
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
-        if child.stdout:
-            child.stdout.close()
+        assert child.running
 
     def cleaned() -> bool:
         remove_left_over(copied.store, seconds=3)
