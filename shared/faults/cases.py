@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,7 @@ from math import ceil
 from flows import catalogue
 from flows.catalogue import manifest_key, set_prefix
 from shared.faults.disturbances import Damage, Disturbance, FileLimit, FullDisk, Kill, Restart, StoreFault
-from shared.faults.ground import Ground
+from shared.faults.ground import Ground, Stored
 from shared.faults.traffic import Fault, Match, Request, Rule
 
 __all__ = ["JOURNAL", "LOCK", "Case", "Measured", "cases_of", "damages", "representative"]
@@ -175,7 +176,8 @@ def _full_disks(measured: Measured) -> Iterator[Case]:
         return
     for share in (30, 60, 90):
         disk = FullDisk(measured.disk * share // 100)
-        yield Case("drill", "full scratch disk", f"{share} % of what it needs", disk, must_fail=True)
+        # what a drill needs at most varies by a tenth, with the moments at which Postgres tidies up: at 90 % it may be enough
+        yield Case("drill", "full scratch disk", f"{share} % of what it needs", disk, must_fail=share < 90)
 
 
 def damages(flow: str, ground: Ground) -> Iterator[Case]:
@@ -187,6 +189,16 @@ def damages(flow: str, ground: Ground) -> Iterator[Case]:
         yield Case(flow, name, "from the start", disturbance, must_fail=True, damaged=True, request={**extra, **whole})
 
 
+def _files(listing: Stored) -> list[str]:
+    """The entries of a `.backup`."""
+    return listing.data.decode().split("</file>")
+
+
+def _entry(entry: str, field: str) -> str:
+    found = re.search(f"<{field}>(.*?)</{field}>", entry)
+    return found[1] if found else ""
+
+
 def _ways(set_id: str, base: str) -> Iterator[tuple[str, Damage]]:
     def below(ground: Ground, ending: str, which: str = set_id) -> str:
         prefix = set_prefix(ground.store, which)
@@ -195,6 +207,13 @@ def _ways(set_id: str, base: str) -> Iterator[tuple[str, Damage]]:
     def truncated(ground: Ground, ending: str) -> Iterator[tuple[str, bytes]]:
         key = below(ground, ending)
         yield key, ground.kept[key].data[:-10]
+
+    def needed_of_base(ground: Ground) -> str:
+        """A file of the base that the set refers to; others were merged away since, and nobody misses them."""
+        theirs = {_entry(one, "checksum"): _entry(one, "name") for one in _files(ground.kept[below(ground, "/.backup", base)])}
+        ours = (one for one in _files(ground.kept[below(ground, "/.backup")]) if "<use_base>true" in one)
+        names = (theirs[_entry(one, "checksum")] for one in ours if _entry(one, "name").endswith("/data.bin"))
+        return next(names, "data.bin")
 
     def flipped(ground: Ground, ending: str, which: str = set_id) -> Iterator[tuple[str, bytes]]:
         key = below(ground, ending, which)
@@ -231,7 +250,7 @@ def _ways(set_id: str, base: str) -> Iterator[tuple[str, Damage]]:
     yield "flipped bit in a ClickHouse file", Damage(lambda ground: flipped(ground, "data.bin"))
     yield "missing ClickHouse file", Damage(lambda ground: missing(ground, "data.bin"))
     yield "flipped bit in .backup", Damage(lambda ground: flipped(ground, "/.backup"))
-    yield "flipped bit in a file of the base", Damage(lambda ground: flipped(ground, "data.bin", base))
+    yield "flipped bit in a file of the base", Damage(lambda ground: flipped(ground, needed_of_base(ground), base))
     yield "flipped bit in the definitions", Damage(lambda ground: flipped(ground, "definitions.json.zst.age"))
     yield "missing definitions", Damage(lambda ground: missing(ground, "definitions.json.zst.age"))
     yield "changed manifest", Damage(relabelled)
