@@ -25,7 +25,8 @@ def assignments(service: Service, there: PresentService, given: Collection[str] 
         if name in there.sealed or name in left_out:
             continue
         before = there.variables.get(name)
-        if before is None or not (isinstance(value, Secret) or before == value.text):
+        # A line's end more or less is no change: not every way into Railway keeps it.
+        if before is None or not (isinstance(value, Secret) or before.strip() == value.text.strip()):
             found.append(Assignment(name, value, before))
     return tuple(found)
 

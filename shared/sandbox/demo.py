@@ -22,10 +22,11 @@ from flows.restore import clickhouse as on_clickhouse
 from flows.restore import postgres as on_postgres
 from shared.sandbox import langfuse_bucket, langfuse_clickhouse, langfuse_postgres, litellm_schema
 from shared.sandbox.blocks import stack_from
+from shared.sandbox.demo_deploy import deploy_and_prove
 from shared.sandbox.demo_watch import watch_an_incident
 from shared.sandbox.prefect_api import FlowRunResult
 from shared.sandbox.report import Done, Steps
-from shared.sandbox.stack import Sandbox
+from shared.sandbox.stack import STATE, Sandbox
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEND_LOGS = 40_000
@@ -302,6 +303,8 @@ def main() -> int:
                 steps.run(name, work)
     finally:
         sandbox.stop()
+    # With nothing else on this machine: nine more services are enough.
+    steps.run("deploy/on-demand, a new project", lambda: deploy_and_prove(STATE / "deploy"))
     return steps.finish()
 
 

@@ -49,7 +49,7 @@ class QuietRuntime:
         container = QuietContainer(spec, ContainerState.RUNNING, ["up"], healthy=spec.service not in self.sick)
         if "flows.deploy.setup" in (spec.start_command or ""):
             state = ContainerState.CRASHED if self.broken else ContainerState.EXITED
-            lines = [f"setup: {self.broken}"] if self.broken else ["role litellm: created", setup.DONE]
+            lines = [f"setup: {self.broken}"] if self.broken else ["roles and databases: created", setup.DONE]
             container = QuietContainer(spec, state, lines)
         with self.lock:
             self.started.append(container)
