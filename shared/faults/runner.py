@@ -19,6 +19,8 @@ import sys
 import traceback
 from typing import Any
 
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
 from shared.faults.flows import FLOWS, FlowName
 
 PATIENCE = 0.02
@@ -73,7 +75,8 @@ def _run(order: dict[str, Any]) -> int:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_limit"], order["file_limit"]))
     flow, request = _load(order["flow"])
     try:
-        flow(request(**order["request"]))
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):  # its thread would end up to a second later
+            flow(request(**order["request"]))
     except BaseException as error:  # noqa: BLE001 - whatever it was is in the log, and in the exit status
         traceback.print_exc()
         sys.stderr.write(f"\nENDED BY {type(error).__name__}: {error}\n")

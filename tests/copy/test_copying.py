@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import SecretStr
@@ -25,10 +23,13 @@ from flows.copy.verifying import Reader
 from flows.lease import acquire, lock_key
 from shared.engines.object_store import S3Engine
 from shared.engines.process import wait_until
-from shared.sandbox.stack import ROOT
 from tests.copy.lab import AGE, CANARY, DATABASE, Lab, sets_and_packs
+from tests.forks import Forked
 from tests.proxy import Proxy
 from tests.stores import ONE_TRY, seen_through
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 
 def everything_below(store: BackupStore, prefix: str = "") -> list[bytes]:
@@ -72,62 +73,35 @@ def test_what_is_copied_is_not_due_again_and_a_base_goes_before_its_difference(c
     assert due(known, copied_sets(copied.second), facts, policy) == []
 
 
-_CHILD = """
-import os, sys
-from flows.copy import contents
-from flows.copy.sending import copy_set
-from shared.sandbox.blocks import stack_from
-from flows.lease import acquire
-contents.FILES_BYTES = 1
-stack = stack_from(os.environ)
-apart = stack.store.model_copy(update={"prefix": "child"})  # the tests hold the stack's own lock
-copy_set(stack, acquire(apart, flow="copy", holder="child", seconds=60, wait=0), sys.argv[1])
-"""
+def hang_after(client: S3Client, objects: int) -> None:
+    """Make a client hang right before it writes one more of ClickHouse's objects than so many."""
+    begun: set[str] = set()
 
+    def look(params: dict[str, Any], **_: object) -> None:
+        if "/clickhouse/" in params["url_path"] and params["method"] in ("PUT", "POST"):
+            begun.add(params["url_path"])
+            if len(begun) > objects:
+                signal.pause()
 
-def environment_of(lab: Lab, home: str) -> dict[str, str]:
-    """The environment of a worker for this stack."""
-    store, copy, keys = lab.store, lab.second, lab.stack.keys
-    assert store.endpoint
-    assert copy.endpoint
-    assert keys.signing_key
-    return {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(ROOT),
-        "HOME": home,
-        "STACK_NAME": store.stack,
-        "MINIO_ENDPOINT": store.endpoint,
-        "MINIO_ACCESS_KEY": store.access_key,
-        "MINIO_SECRET_KEY": store.secret_key.get_secret_value(),
-        "BACKUP_BUCKET": store.name,
-        "BACKUP_PREFIX": store.prefix,
-        "COPY_ENDPOINT": copy.endpoint,
-        "COPY_ACCESS_KEY": copy.access_key,
-        "COPY_SECRET_KEY": copy.secret_key.get_secret_value(),
-        "COPY_BUCKET": copy.name,
-        "COPY_PREFIX": copy.prefix,
-        "BACKUP_AGE_RECIPIENTS": ",".join(keys.recipients),
-        "BACKUP_SIGNING_KEY": keys.signing_key.get_secret_value(),
-    }
+    client.meta.events.register("before-call.s3", look)
 
 
 def test_a_copy_that_was_killed_goes_on_where_it_was(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With an object for each of ClickHouse's files, so that there are many."""
     monkeypatch.setattr(contents, "FILES_BYTES", 1)
-    program = [sys.executable, "-c", _CHILD, lab.full]
-    with (tmp_path / "log").open("wb") as log:
-        child = subprocess.Popen(program, env=environment_of(lab, str(tmp_path)), cwd=ROOT, stdout=log, stderr=log)
-    try:
+
+    def copy() -> None:
+        stack = lab.with_own_connections().stack
+        hang_after(stack.need_copy().client, 8)
+        apart = stack.store.model_copy(update={"prefix": "child"})  # the tests hold the stack's own lock
+        copy_set(stack, acquire(apart, flow="copy", holder="child", seconds=60, wait=0), lab.full)
+
+    with Forked(copy, temporary=tmp_path) as child:
         there = f"{lab.second.root}sets/{lab.full}/clickhouse/"
         wait_until(
-            lambda: len(list(lab.second.list(there))) >= 8 or child.poll() is not None,
-            timeout=60,
-            what="some objects are there",
+            lambda: len(list(lab.second.list(there))) >= 8 or not child.running, timeout=60, what="some objects are there"
         )
-        assert child.poll() is None, (tmp_path / "log").read_text()
-    finally:
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
+        assert child.running
     assert copied_sets(lab.second) == set(), "it had ended before it was killed"
     before = sets_and_packs(lab.second)
     (done,) = lab.copy(lab.full)

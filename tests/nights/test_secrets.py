@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.nights.night import Night
@@ -34,18 +35,17 @@ def canaries(night: Night) -> dict[str, str]:
 
 
 @contextmanager
-def watched_arguments() -> Iterator[set[str]]:
+def watched_arguments() -> Iterator[set[bytes]]:
     """Collect the command lines of all processes, again and again, while the body runs."""
-    seen: set[str] = set()
+    seen: set[bytes] = set()
     stop = threading.Event()
 
     def watch() -> None:
         while not stop.wait(0.05):
-            for process in psutil.process_iter():
-                try:
-                    seen.add(" ".join(process.cmdline()))
-                except psutil.Error:
-                    continue  # it ended meanwhile
+            for entry in os.scandir("/proc"):  # psutil would take a quarter of a core
+                if entry.name.isdigit():
+                    with suppress(OSError):  # it ended meanwhile
+                        seen.add(Path(entry.path, "cmdline").read_bytes())
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -70,14 +70,14 @@ def test_no_secret_appears_in_logs_arguments_artifacts_or_the_store(night: Night
     prefix = f"{night.store.root}sets/{manifest.id}/"
     readable = [night.store.get(key).decode(errors="replace") for key in night.objects() if is_readable(key)]
     places = {
-        "process arguments": "\n".join(arguments),
+        "process arguments": b"\n".join(arguments).decode(errors="replace"),
         "the run's logs": night.sandbox.flow_logs(result.id),
         "a flow's output": restored.output + failed.output,
         "artifacts": "\n".join(text or "" for text in artifacts),
         "readable objects of the store": "\n".join(readable),
         "logs of the Prefect programs": "\n".join(p.read_text(errors="replace") for p in night.sandbox.logs.rglob("*.log")),
     }
-    assert any("pg_dump" in line for line in arguments), "the watch saw no pg_dump, so it proved nothing"
+    assert any(b"pg_dump" in line for line in arguments), "the watch saw no pg_dump, so it proved nothing"
     assert prefix + "manifest.json" in night.objects()
     leaks = [f"{name} in {place}" for name, secret in canaries.items() for place, text in places.items() if secret in text]
     assert leaks == []
