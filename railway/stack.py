@@ -97,6 +97,7 @@ class Secret:
         kind: what it looks like. length: characters that are drawn (hexadecimal digits for HEX).
         of: for an AGE_RECIPIENT, the variable of the same service that has the identity.
         required: for what is GIVEN: the stack does not work without it. what: for people who have to give it, and for the docs.
+        outlives: data and backups were written with it, so whoever builds the stack again has to bring it.
     """
 
     kind: SecretKind
@@ -104,6 +105,7 @@ class Secret:
     of: str = ""
     required: bool = True
     what: str = ""
+    outlives: bool = False
 
 
 Value = Literal | Reference | Secret

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from flows.deploy.present import SETUP, Shape
-from railway.stack import Secret, SecretKind, Value
+from railway.stack import Secret, Value
 
 __all__ = [
     "Action",
@@ -112,11 +112,13 @@ class Assignment:
 
     Attributes:
         name: of the variable. value: as the stack has it. before: what is there now, None for nothing.
+        given: a secret that somebody gives, and that is not made here.
     """
 
     name: str
     value: Value
     before: str | None = None
+    given: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ class SetVariables(Action):
 
     def _line(self, one: Assignment) -> str:
         if isinstance(one.value, Secret):
-            return f"+ {self.service}.{one.name} = {GIVEN if one.value.kind is SecretKind.GIVEN else MADE_HERE}"
+            return f"+ {self.service}.{one.name} = {GIVEN if one.given else MADE_HERE}"
         if one.before is None:
             return f"+ {self.service}.{one.name} = {shown(one.value.text)}"
         before = one.before if _HARMLESS.fullmatch(one.before) else HIDDEN

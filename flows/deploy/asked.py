@@ -11,10 +11,11 @@ from blocks.errors import GuardRefused, SettingsError
 from flows.deploy.plan import Order
 from flows.deploy.setup_order import setup_order
 from railway.rules import refusals
+from railway.secret_values import fits
 from railway.stack import Secret, SecretKind, Stack
 from railway.variants import build
 
-__all__ = ["Asked", "given_secrets", "order_of", "stack_of", "with_worker_image"]
+__all__ = ["WORKER", "Asked", "given_secrets", "order_of", "stack_of", "with_worker_image"]
 
 WORKER = "prefect-worker"
 Region = Literal["sjc", "iad", "ams", "sin"]
@@ -91,15 +92,23 @@ def stack_of(asked: Asked, name: str) -> Stack:
 
 
 def given_secrets(stack: Stack, environment: Mapping[str, str]) -> dict[str, SecretStr]:
-    """Take the secrets that only a person has from the environment of this program.
+    """Take the secrets that only a person has from the environment of this program, and those of a stack that is built again.
 
     Args:
         stack: which ones. environment: variables by name; Railway's tokens in it are never taken.
+    Raises:
+        SettingsError: one of them is not what it has to be.
     """
     wanted = {
-        name
+        name: value
         for service in stack.services.values()
         for name, value in service.variables.items()
-        if isinstance(value, Secret) and value.kind is SecretKind.GIVEN
+        if isinstance(value, Secret) and (value.kind is SecretKind.GIVEN or value.outlives)
     }
-    return {name: SecretStr(environment[name]) for name in sorted(wanted - _NEVER_TAKEN) if environment.get(name)}
+    given = {name: environment[name] for name in sorted(wanted.keys() - _NEVER_TAKEN) if environment.get(name)}
+    for name, text in given.items():
+        if wanted[name].kind is SecretKind.HEX and not fits(wanted[name], text):
+            raise SettingsError(
+                f"deploy: {name} in the environment is not {wanted[name].length} hexadecimal digits; correct it"
+            )
+    return {name: SecretStr(text) for name, text in given.items()}

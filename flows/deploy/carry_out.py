@@ -125,7 +125,7 @@ class Hands:
         self._api.set_variables(service, values)
 
     def _make(self, name: str, secret: Secret, known: Mapping[str, str]) -> str:
-        if secret.kind is SecretKind.GIVEN:
+        if secret.kind is SecretKind.GIVEN or name in self._given:
             return self._given[name].get_secret_value()
         return generate(secret, known)
 

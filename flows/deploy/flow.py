@@ -14,7 +14,7 @@ from blocks.railway import PROTECTED, RailwayApi, RailwayEnvironment, from_setti
 from blocks.settings import Settings
 from flows.approval import approve
 from flows.deploy.actions import Deploy
-from flows.deploy.asked import Asked, given_secrets, order_of, with_worker_image
+from flows.deploy.asked import WORKER, Asked, given_secrets, order_of, with_worker_image
 from flows.deploy.converge import Done, Report, converge, preview
 from flows.deploy.plan import Order, Plan
 from flows.deploy.proof import addresses, targets
@@ -92,9 +92,14 @@ def environment_of(settings: Settings) -> RailwayEnvironment:
 
 
 def order_for(api: RailwayApi, settings: Settings, request: Asked) -> Order:
-    """Word the order: which stack, and in which of its services this run works."""
-    asked = with_worker_image(request, settings.worker_image)
-    own = next((name for name, one in api.inventory().services.items() if one.service_id == settings.railway_service_id), "")
+    """Word the order: which stack, and in which of its services this run works.
+
+    The worker keeps the image that it runs where no other is named.
+    """
+    there = api.inventory().services
+    running = there[WORKER].image if WORKER in there else None
+    asked = with_worker_image(request, settings.worker_image or running or "")
+    own = next((name for name, one in there.items() if one.service_id == settings.railway_service_id), "")
     order = order_of(asked, settings.stack_name, own_service=own)
     return order_of(asked, settings.stack_name, own_service=own, given=given_secrets(order.stack, os.environ))
 

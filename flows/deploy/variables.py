@@ -17,7 +17,7 @@ def assignments(service: Service, there: PresentService, given: Collection[str] 
     A secret that is there is never touched, whatever it is. Nor is a sealed variable, which nobody can compare.
 
     Args:
-        service: of the stack. there: on Railway. given: names of secrets that nobody can make up, and that somebody gives.
+        service: of the stack. there: on Railway. given: names of secrets that somebody gives.
     """
     found = []
     left_out = missing(service, there, given)
@@ -27,7 +27,7 @@ def assignments(service: Service, there: PresentService, given: Collection[str] 
         before = there.variables.get(name)
         # A line's end more or less is no change: not every way into Railway keeps it.
         if before is None or not (isinstance(value, Secret) or before.strip() == value.text.strip()):
-            found.append(Assignment(name, value, before))
+            found.append(Assignment(name, value, before, given=isinstance(value, Secret) and name in given))
     return tuple(found)
 
 

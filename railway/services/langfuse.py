@@ -38,8 +38,8 @@ def web(image: str, major: LangfuseMajor, events: Bucket, needs: tuple[str, ...]
         health=Health("/api/public/health", 1800),
         variables={
             **_shared(major, events),
-            "SALT": Secret(SecretKind.PASSWORD),
-            "ENCRYPTION_KEY": Secret(SecretKind.HEX, 64),
+            "SALT": Secret(SecretKind.PASSWORD, outlives=True),
+            "ENCRYPTION_KEY": Secret(SecretKind.HEX, 64, outlives=True),
             "NEXTAUTH_SECRET": Secret(SecretKind.PASSWORD),
             "NEXTAUTH_URL": Reference("https://${{RAILWAY_PUBLIC_DOMAIN}}"),
             "ADMIN_API_KEY": Secret(SecretKind.PASSWORD, 48),

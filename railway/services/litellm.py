@@ -62,7 +62,7 @@ def litellm(image: str, langfuse_major: LangfuseMajor) -> Service:
         health=Health("/health/readiness", 900),
         variables={
             "LITELLM_MASTER_KEY": Secret(SecretKind.SK),
-            "LITELLM_SALT_KEY": Secret(SecretKind.SK),
+            "LITELLM_SALT_KEY": Secret(SecretKind.SK, outlives=True),
             "DATABASE_URL": Reference(
                 f"postgresql://{LITELLM_DATABASE}:${{{{postgres.LITELLM_DB_PASSWORD}}}}"
                 f"@${{{{postgres.RAILWAY_PRIVATE_DOMAIN}}}}:5432/{LITELLM_DATABASE}"

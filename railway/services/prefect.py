@@ -172,7 +172,7 @@ def _keys() -> dict[str, Value]:
         "BACKUP_AGE_IDENTITY": Secret(SecretKind.AGE_IDENTITY),
         "BACKUP_DRILL_RECIPIENT": Secret(SecretKind.AGE_RECIPIENT, of="BACKUP_AGE_IDENTITY"),
         "BACKUP_AGE_RECIPIENTS": Reference("${{BACKUP_RECOVERY_RECIPIENT}},${{BACKUP_DRILL_RECIPIENT}}"),
-        "BACKUP_SIGNING_KEY": Secret(SecretKind.HEX, 64),
+        "BACKUP_SIGNING_KEY": Secret(SecretKind.HEX, 64, outlives=True),
         "LITELLM_SALT_KEY": Reference("${{litellm.LITELLM_SALT_KEY}}"),
         "ENCRYPTION_KEY": Reference("${{langfuse-web.ENCRYPTION_KEY}}"),
     }

@@ -49,6 +49,16 @@ def test_the_token_of_the_deploy_is_never_taken_for_the_stack() -> None:
     assert {name: value.get_secret_value() for name, value in given_secrets(stack, told).items()} == {"OPENAI_API_KEY": "sk-1"}
 
 
+def test_a_stack_that_is_built_again_gets_the_keys_that_its_backups_were_written_with() -> None:
+    stack = stack_of(Asked(images={"prefect-worker": IMAGE}), "mystack")
+    old = {"LITELLM_SALT_KEY": "sk-of-before", "ENCRYPTION_KEY": "ab" * 32, "SALT": "s", "BACKUP_SIGNING_KEY": "cd" * 32}
+    told = old | {"LITELLM_MASTER_KEY": "sk-another"}
+    assert {name: value.get_secret_value() for name, value in given_secrets(stack, told).items()} == old
+    with pytest.raises(SettingsError, match=r"ENCRYPTION_KEY in the environment is not 64 hexadecimal digits") as refused:
+        given_secrets(stack, {"ENCRYPTION_KEY": "canary"})
+    assert "canary" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("image", "number"),
     [
