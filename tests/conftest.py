@@ -189,8 +189,8 @@ def langfuse_4(applications: Sandbox) -> Iterator[tuple[LangfuseWeb, LangfuseWor
     stores = replace(stores, clickhouse_database="langfuse_4", redis_key_prefix="four")
     web = LangfuseWeb(applications.directory / "web-4", stores, version="4.16.0", drain=1.0)
     worker = LangfuseWorker(applications.directory / "worker-4", stores, version="4.16.0")
-    web.start()
-    worker.start()
+    web.start(timeout=280)
+    worker.start(timeout=280)
     yield web, worker
     worker.stop()
     web.stop()

@@ -1,6 +1,7 @@
 """The applications of the stack, started after its engines: LiteLLM, Langfuse web and worker, and where alerts go.
 
-LiteLLM is the real gateway; Langfuse is a stand-in on real stores (`langfuse_double`), and so are the sinks (`alert_sinks`).
+LiteLLM is the real gateway, behind a stand-in for what it has with a database (`litellm_front`). Langfuse is a stand-in on real
+stores (`langfuse_double`), and so are the sinks (`alert_sinks`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from shared.engines.process import EngineError
 from shared.sandbox.alert_sinks import AlertSinks
 from shared.sandbox.langfuse_double import LangfuseWeb, LangfuseWorker, Stores
+from shared.sandbox.litellm_front import LiteLLMFront
 from shared.sandbox.litellm_gateway import LiteLLMGateway, install_litellm
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ class Applications:
         self.sinks = AlertSinks(keys.sinks)
         self.langfuse_web = LangfuseWeb(folder / "langfuse-web", stores, version=langfuse_version)
         self.langfuse_worker = LangfuseWorker(folder / "langfuse-worker", stores, version=langfuse_version)
-        self.litellm = LiteLLMGateway(
+        gateway = LiteLLMGateway(
             folder / "litellm",
             master_key=keys.litellm_master_key,
             salt_key=keys.litellm_salt_key,
@@ -88,6 +90,8 @@ class Applications:
                 "LANGFUSE_SECRET_KEY": keys.langfuse_secret_key,
             },
         )
+        database = sandbox.postgres_url("litellm", "litellm")
+        self.litellm = LiteLLMFront(folder / "litellm", gateway, database_url=database)
 
     def install(self) -> None:
         """Install LiteLLM, unless it is.

@@ -38,18 +38,10 @@ def apps(applications: Sandbox) -> Applications:
     return applications.applications
 
 
-@pytest.fixture(scope="module")
-def four(applications: Sandbox, apps: Applications) -> Iterator[tuple[LangfuseWeb, LangfuseWorker]]:
-    """Langfuse 4 beside Langfuse 3, with a ClickHouse database and queues of its own."""
-    clickhouse(applications, "CREATE DATABASE langfuse_4 ENGINE = Atomic")
-    stores = replace(apps.langfuse_web.configuration.stores, clickhouse_database="langfuse_4", redis_key_prefix="four")
-    web = LangfuseWeb(applications.directory / "web-4", stores, version="4.16.0", drain=1.0)
-    worker = LangfuseWorker(applications.directory / "worker-4", stores, version="4.16.0")
-    web.start()
-    worker.start()
-    yield web, worker
-    worker.stop()
-    web.stop()
+@pytest.fixture
+def four(langfuse_4: tuple[LangfuseWeb, LangfuseWorker]) -> tuple[LangfuseWeb, LangfuseWorker]:
+    """Langfuse 4 beside Langfuse 3."""
+    return langfuse_4
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 Answer = tuple[int, Any]
-"""Status, and the body: text is sent as a stream of events, everything else as JSON."""
+"""Status, and the body: text is sent as a stream of events, everything else as JSON; a function is given what was sent."""
 
 COMPLETION = {
     "id": "chatcmpl-1",
@@ -83,7 +83,8 @@ class Odd:
         self.seen.append((what, body))
         if isinstance(body, dict) and body.get("stream"):
             return self.answers["STREAM"]
-        return self.answers.get(what, (404, {"detail": "Not Found"}))
+        status, content = self.answers.get(what, (404, {"detail": "Not Found"}))
+        return status, content(body) if callable(content) else content
 
     def asked(self, what: str) -> list[Any]:
         """The bodies of all requests of this method and path."""
