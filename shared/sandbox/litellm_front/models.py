@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -33,6 +35,7 @@ class Models:
 
     def __init__(self, store: Store, callers: Callers, configuration: Configuration) -> None:
         self._store, self._callers, self._configuration = store, callers, configuration
+        self._known: list[dict[str, Any]] = []
 
     async def new(self, request: Request) -> Response:
         """Store a model."""
@@ -82,7 +85,7 @@ class Models:
     async def entries(self) -> list[dict[str, Any]]:
         """What `/model/info` says about them; those that this salt key does not open are not there."""
         found = []
-        for row in await self._store.models():
+        for row in await self._loaded():
             if (params := self.opened(row)) is not None:
                 shown = {name: _masked(name, value) for name, value in params.items() if name not in _NEVER_SHOWN}
                 info = {**row["model_info"], "id": row["model_id"], "db_model": True}
@@ -92,10 +95,18 @@ class Models:
 
     async def named(self, model: str) -> dict[str, Any] | None:
         """The parameters of a stored model that clients ask for by this name, and its id; None where there is none."""
-        for row in await self._store.models():
+        for row in await self._loaded():
             if row["model_name"] == model and (params := self.opened(row)) is not None:
                 return {**params, "model_id": row["model_id"]}
         return None
+
+    async def _loaded(self) -> list[dict[str, Any]]:
+        """All of them; as they were, while the database is away: LiteLLM has them in memory."""
+        try:
+            self._known = await self._store.models()
+        except psycopg.Error as error:
+            sys.stderr.write(f"models are as they were: {type(error).__name__}\n")
+        return self._known
 
     def opened(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
         """A model's parameters in clear; None where this salt key does not open them."""
