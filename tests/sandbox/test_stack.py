@@ -107,12 +107,22 @@ OF_APPLICATIONS = ("litellm_", "langfuse_", "slack_", "discord_", "pagerduty_", 
 """What settings about the applications begin with; this sandbox has none (see test_applications.py)."""
 UNUSED = [
     "clickhouse_store_endpoint",  # ClickHouse reaches the store under the same address
+    "smoke_model",  # the cheapest
     "prefect_api_auth_string",  # the server is open
     "prefect_api_key",  # and no cloud
     "gateway_token",
     "gateway_url",
+    "railway_token",  # this is not Railway
+    "railway_api_token",
+    "railway_project_id",
+    "railway_environment_id",
+    "railway_service_id",
     "source_endpoint",  # Langfuse's bucket is on the same server
     "copy_lock_mode",  # nothing is locked
+    "worker_image",  # nothing is deployed from here
+    "setup_postgres_url",  # the roles are there already
+    "backup_db_password",
+    "restore_db_password",
 ]
 
 
