@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
-import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
@@ -17,6 +16,7 @@ from flows.alert import flow as module
 from flows.alert.flow import AlertRequest, alert
 from shared.sandbox.alert_sinks import AlertSinks
 from shared.sandbox.stack import Sandbox
+from tests.patient import patient_client
 
 
 class Site:
@@ -26,7 +26,7 @@ class Site:
         self.sandbox, self.sinks = sandbox, sinks
 
     def failed_run(self, flow: str, message: str) -> str:
-        with httpx.Client(base_url=self.sandbox.prefect_api_url, timeout=60.0, trust_env=False) as http:
+        with patient_client(self.sandbox.prefect_api_url) as http:
 
             def post(path: str, body: dict[str, Any]) -> Any:
                 return http.post(path, json=body).raise_for_status().json()
@@ -38,7 +38,7 @@ class Site:
 
     def deployed(self) -> str:
         """A deployment of the alert flow, which no worker serves."""
-        with httpx.Client(base_url=self.sandbox.prefect_api_url, timeout=60.0, trust_env=False) as http:
+        with patient_client(self.sandbox.prefect_api_url) as http:
             flow_id = http.post("/flows/", json={"name": "alert"}).raise_for_status().json()["id"]
             deployment = {"name": f"apart-{secrets.token_hex(4)}", "flow_id": flow_id}
             return str(http.post("/deployments/", json=deployment).raise_for_status().json()["id"])
@@ -46,7 +46,7 @@ class Site:
     def scheduled(self, deployment: str) -> list[dict[str, Any]]:
         """Parameters of the runs of a deployment."""
         query = {"flow_runs": {"deployment_id": {"any_": [deployment]}}}
-        with httpx.Client(base_url=self.sandbox.prefect_api_url, timeout=60.0, trust_env=False) as http:
+        with patient_client(self.sandbox.prefect_api_url) as http:
             return [run["parameters"] for run in http.post("/flow_runs/filter", json=query).raise_for_status().json()]
 
     def alert(self, run_id: str, state: str = "") -> str:

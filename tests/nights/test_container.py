@@ -23,6 +23,7 @@ from railway.worker.steps import MERGES
 from shared.engines.process import wait_until
 from shared.sandbox.environment import ROOT
 from tests.nights.night import Night
+from tests.patient import patient_client
 from tests.worker.container import Container, container
 
 POOL = "container"
@@ -34,7 +35,7 @@ DRAIN_SECONDS = 60
 def deployed(loaded: Night) -> None:
     """The deployments `backup/container` and `waiting/container`, in another pool than that of the sandbox's worker."""
     loaded.sandbox.api.create_process_pool(POOL)
-    with httpx.Client(base_url=loaded.sandbox.prefect_api_url, trust_env=False, timeout=60) as http:
+    with patient_client(loaded.sandbox.prefect_api_url) as http:
         _deploy(http, "backup", "flows/backup/flow.py:backup", ROOT)
         _deploy(http, "waiting", "waiting.py:waiting", WAITING)
 
@@ -49,23 +50,10 @@ def running(night: Night, deployed: None, tmp_path: Path) -> Iterator[Container]
 
 
 def _deploy(http: httpx.Client, flow: str, entrypoint: str, folder: Path) -> None:
-    flow_id = _post(http, "/flows/", {"name": flow})["id"]
+    flow_id = http.post("/flows/", json={"name": flow}).raise_for_status().json()["id"]
     steps = [{"prefect.deployments.steps.set_working_directory": {"directory": str(folder)}}]
     document: dict[str, Any] = {"name": "container", "flow_id": flow_id, "entrypoint": entrypoint, "path": "."}
-    _post(http, "/deployments/", {**document, "work_pool_name": POOL, "pull_steps": steps})
-
-
-def _post(http: httpx.Client, path: str, document: dict[str, Any]) -> dict[str, Any]:
-    """Create something, as soon as SQLite has time for it: the server answers 503 while somebody else writes."""
-    answers: list[httpx.Response] = []
-
-    def is_taken() -> bool:
-        answers.append(http.post(path, json=document))
-        return answers[-1].status_code != httpx.codes.SERVICE_UNAVAILABLE
-
-    wait_until(is_taken, timeout=120, what=f"the Prefect server to take {path}")
-    created: dict[str, Any] = answers[-1].raise_for_status().json()
-    return created
+    http.post("/deployments/", json={**document, "work_pool_name": POOL, "pull_steps": steps}).raise_for_status()
 
 
 def _in_the_middle(night: Night) -> str:
