@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from flows.automations.wanted import tag_of
 from shared.engines.process import wait_until
 from shared.sandbox.alert_sinks import AlertSinks
 from shared.sandbox.stack import Sandbox
+from tests.patient import patient_client
 
 
 @dataclass
@@ -38,12 +38,7 @@ class Site:
     second: list[Change]
 
     def post(self, path: str, body: dict[str, Any] | list[dict[str, Any]]) -> Any:
-        answer = self.http.post(path, json=body)
-        # a server whose SQLite is busy for long says so
-        deadline = time.monotonic() + 60
-        while answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and time.monotonic() < deadline:
-            answer = self.http.post(path, json=body)
-        answer.raise_for_status()
+        answer = self.http.post(path, json=body).raise_for_status()
         return answer.json() if answer.content else None
 
     def delete(self, path: str) -> None:
@@ -77,9 +72,7 @@ def site(sandbox: Sandbox) -> Iterator[Site]:
     """Intervals are shorter than any that the settings allow, so that the absence of sweeps shows in seconds."""
     with (
         AlertSinks() as sinks,
-        httpx.Client(
-            base_url=sandbox.prefect_api_url, timeout=60.0, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
-        ) as http,
+        patient_client(sandbox.prefect_api_url) as http,
     ):
         fields = {name.lower(): value for name, value in sinks.environment().items()}
         settings = Settings(stack_name="watched", **fields).model_copy(update={"check_interval": 4})  # type: ignore[arg-type]  # text

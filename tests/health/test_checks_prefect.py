@@ -15,6 +15,7 @@ from flows.health.observation import Status
 from flows.health.targets import Prefect, Targets
 from shared.sandbox.stack import Sandbox
 from tests.health.looks import CANARY, Scripted, Seen, look
+from tests.patient import patient_client
 
 
 class Pool:
@@ -52,9 +53,7 @@ class Pool:
 
 @pytest.fixture
 def pool(sandbox: Sandbox) -> Iterator[Pool]:
-    with httpx.Client(
-        base_url=sandbox.prefect_api_url, trust_env=False, timeout=30, limits=httpx.Limits(max_keepalive_connections=0)
-    ) as api:
+    with patient_client(sandbox.prefect_api_url) as api:
         made = Pool(api)
         yield made
         api.delete(f"/work_pools/{made.name}")

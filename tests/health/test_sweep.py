@@ -29,6 +29,7 @@ from shared.engines.process import free_port, wait_until
 from shared.sandbox.alert_sinks import AlertSinks
 from shared.sandbox.stack import Sandbox
 from tests.health.sweeps import Watch
+from tests.patient import patient_client
 
 MINE = secrets.token_hex(4)
 """Names of this run: a server remembers what earlier ones wrote."""
@@ -40,9 +41,7 @@ def server(sandbox: Sandbox) -> Iterator[httpx.Client]:
     """The API of the sandbox's Prefect server, which the module's code talks to."""
     with (
         temporary_settings({PREFECT_API_URL: sandbox.prefect_api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-        httpx.Client(
-            base_url=sandbox.prefect_api_url, trust_env=False, timeout=60.0, limits=httpx.Limits(max_keepalive_connections=0)
-        ) as client,
+        patient_client(sandbox.prefect_api_url) as client,
     ):
         yield client
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -13,10 +12,10 @@ import pytest
 from railway.secret_values import generate
 from railway.stack import Literal, Secret
 from railway.variants import build
-from shared.engines.process import wait_until
 from shared.sandbox.prefect_api import PrefectApi
 from shared.sandbox.prefect_server import PrefectServer
 from shared.sandbox.stack import STATE
+from tests.patient import patient_client
 
 POOL = "drain"
 AUTH = "ops:canary-auth-9c2e"
@@ -54,17 +53,10 @@ def prefect(state_directory: Path) -> Iterator[Prefect]:
         state_directory / "prefect-of-worker", STATE / "cache", auth=AUTH, schedules=False, settings=production()
     )
     server.start(timeout=240)
-    user, _, password = AUTH.partition(":")
     try:
         with (
             PrefectApi(server.api_url, auth=AUTH) as api,
-            httpx.Client(
-                base_url=server.api_url,
-                auth=(user, password),
-                trust_env=False,
-                timeout=30,
-                limits=httpx.Limits(max_keepalive_connections=0),
-            ) as http,
+            patient_client(server.api_url, AUTH) as http,
         ):
             api.create_process_pool(POOL)
             api.create_process_pool("elsewhere")
@@ -77,20 +69,7 @@ def prefect(state_directory: Path) -> Iterator[Prefect]:
 
 def deploy(http: httpx.Client, flow: str, name: str, pool: str) -> None:
     """Make a deployment of `tests/worker/waiting.py`, whatever the flow is called."""
-    flow_id = _posted(http, "/flows/", {"name": flow})["id"]
+    flow_id = http.post("/flows/", json={"name": flow}).raise_for_status().json()["id"]
     folder = {"prefect.deployments.steps.set_working_directory": {"directory": str(Path(__file__).parent)}}
     document = {"name": name, "flow_id": flow_id, "entrypoint": "waiting.py:waiting", "work_pool_name": pool, "path": "."}
-    _posted(http, "/deployments/", {**document, "pull_steps": [folder]})
-
-
-def _posted(http: httpx.Client, path: str, document: dict[str, Any]) -> dict[str, Any]:
-    """Make or update something; a server that is busy with its own start answers 503 on a busy machine."""
-    answers: list[httpx.Response] = []
-
-    def taken() -> bool:
-        answers.append(http.post(path, json=document))
-        return answers[-1].status_code != httpx.codes.SERVICE_UNAVAILABLE
-
-    wait_until(taken, timeout=60, what=f"Prefect's API to take {path}")
-    made: dict[str, Any] = answers[-1].raise_for_status().json()
-    return made
+    http.post("/deployments/", json={**document, "pull_steps": [folder]}).raise_for_status()
