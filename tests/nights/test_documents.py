@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,13 +19,14 @@ NOT_HERE = ("deploy/", "smoke/")
 
 
 @pytest.fixture(scope="module")
-def lived_in(loaded: Night) -> Night:
+def lived_in(loaded: Night) -> Iterator[Night]:
     """A stack that has been operated: a set, a copy of it off the stack, and a restore that could be undone."""
     loaded.reset()
     loaded.call("backup")
     loaded.call("copy")
     loaded.call("restore", components=["postgres/langfuse"], replace=True, confirm="sandbox")
-    return loaded
+    yield loaded
+    loaded.call("restore", action="forget", confirm="sandbox")
 
 
 @pytest.mark.parametrize(
