@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from flows.deploy.present import SETUP, Shape
@@ -36,7 +37,7 @@ _HARMLESS = re.compile(r"-?[0-9.]*|true|false|True|False|\$\{\{[A-Za-z0-9_.-]+\}
 
 
 @dataclass(frozen=True)
-class Action:
+class Action(ABC):
     """One step.
 
     Attributes:
@@ -45,9 +46,9 @@ class Action:
 
     service: str
 
+    @abstractmethod
     def lines(self) -> list[str]:
         """Say what changes, a line each: `+` is new, `~` is changed, `-` goes, `>` is done."""
-        raise NotImplementedError
 
     def keys(self) -> frozenset[tuple[str, ...]]:
         """What is approved when this is: a plan that is made again after a fault may not want more."""
