@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 
 import httpx
 
@@ -44,12 +45,12 @@ async def smoke(targets: SmokeTargets, report: Report | None = None) -> list[Smo
     quick = targets.request_seconds / 3
     async with gateway(targets) as litellm, _langfuse(targets) as langfuse:
         test = _Test(targets, litellm, langfuse, report)
-        await asyncio.gather(
-            test.check("authentication", quick, lambda: _authentication(litellm)),
-            test.check("litellm-ui", quick, lambda: _page(lambda path: litellm.get(path, key=None), "litellm", "/ui/")),
-            test.check("langfuse-ui", quick, test.langfuse_ui),
-            test.models(),
-        )
+        async with asyncio.TaskGroup() as group:  # interrupted, it waits for what cleans up, as `gather` does not
+            group.create_task(test.check("authentication", quick, lambda: _authentication(litellm)))
+            page = partial(_page, lambda path: litellm.get(path, key=None), "litellm", "/ui/")
+            group.create_task(test.check("litellm-ui", quick, page))
+            group.create_task(test.check("langfuse-ui", quick, test.langfuse_ui))
+            group.create_task(test.models())
     return [test.results[name] for name in NAMES]
 
 
@@ -99,12 +100,11 @@ class _Test:
         targets = self._targets
         wait = targets.trace_seconds or trace_seconds(datetime.now(UTC), dual=targets.dual)
         await self.check("completion", targets.request_seconds, self._complete)
-        await asyncio.gather(
-            self.check("streaming", targets.request_seconds, self._needing(self._stream)),
-            self.check("trace", wait, self._needing(self._read_back)),
-            self.check("virtual-key", targets.request_seconds, self._needing(self._key)),
-            self.check("spend", targets.spend_seconds, self._needing(self._spend)),
-        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.check("streaming", targets.request_seconds, self._needing(self._stream)))
+            group.create_task(self.check("trace", wait, self._needing(self._read_back)))
+            group.create_task(self.check("virtual-key", targets.request_seconds, self._needing(self._key)))
+            group.create_task(self.check("spend", targets.spend_seconds, self._needing(self._spend)))
 
     async def langfuse_ui(self) -> str | Skip:
         """Langfuse's sign-in page."""

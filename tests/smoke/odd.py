@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
@@ -58,11 +59,12 @@ class Odd:
                 status, content = server.answer(f"{self.command} {self.path.split('?')[0]}", self.headers, body)
                 text = isinstance(content, str)
                 data = content.encode() if text else json.dumps(content).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "text/event-stream" if text else "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+                with suppress(BrokenPipeError, ConnectionResetError):  # who asked has gone
+                    self.send_response(status)
+                    self.send_header("Content-Type", "text/event-stream" if text else "application/json")
+                    self.send_header("Content-Length", str(len(data)))
+                    self.end_headers()
+                    self.wfile.write(data)
 
             do_GET = do_POST = do_PATCH = _do  # noqa: N815 - http.server's names
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from flows.smoke.checks import run
+from flows.smoke.checks import smoke as smoke_test
 from flows.smoke.results import SmokeResult
 from flows.smoke.targets import NAMES, SmokeTargets
 from shared.engines.process import free_port
@@ -168,3 +171,35 @@ def test_nothing_of_prefect_is_needed() -> None:
     program = "import sys, flows.smoke.checks; print('prefect' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "False"
+
+
+def test_a_test_that_is_cancelled_waits_until_its_key_is_deleted(odd: Odd) -> None:
+    """The key was made, its answer never came; other checks, which have nothing to clean up, end at once meanwhile."""
+    made, go_on, deleted = threading.Event(), threading.Event(), threading.Event()
+
+    def generate(_body: object) -> dict[str, str]:
+        made.set()
+        go_on.wait(30)
+        return {"key": "sk-too-late"}
+
+    def delete(_body: object) -> dict[str, list[str]]:
+        time.sleep(0.3)  # longer than any other check takes to end
+        deleted.set()
+        return {"deleted_keys": []}
+
+    odd.answers |= {"POST /key/generate": (200, generate), "POST /key/delete": (200, delete), "GET /spend/logs": (200, [])}
+    targets = SmokeTargets(litellm_url=odd.url, litellm_key=SecretStr("sk-master"), skip=("litellm-ui",))
+
+    async def cancelled() -> None:
+        running = asyncio.create_task(smoke_test(targets))
+        await asyncio.to_thread(made.wait, 30)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert deleted.is_set()
+        assert odd.asked("POST /key/delete") == [{"key_aliases": [odd.asked("POST /key/generate")[0]["key_alias"]]}]
+
+    try:
+        asyncio.run(cancelled())
+    finally:
+        go_on.set()
