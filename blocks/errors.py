@@ -25,6 +25,7 @@
     ├── RestoreRefused              nothing was changed, and why                            (permanent)
     ├── RestoreFailed               a restore broke off; what was stopped was started again (permanent)
     ├── SmokeFailed                 a request through the stack does not work as it should  (permanent)
+    ├── UpgradeFailed               an upgrade broke off, and was undone as far as it says  (permanent)
     └── DrillFailed                 the restored data is not what the manifest says         (permanent)
 
 A message says what failed, what was expected and what to do, on one line, and never carries a secret.
@@ -59,6 +60,7 @@ __all__ = [
     "StackError",
     "StoreError",
     "Uncertain",
+    "UpgradeFailed",
     "VersionMismatch",
     "WorkflowFailed",
 ]
@@ -228,3 +230,15 @@ class DrillFailed(StackError):
 
 class SmokeFailed(StackError):
     """A check of the smoke test, or the whole of it, found something that does not work."""
+
+
+class UpgradeFailed(StackError):
+    """An upgrade broke off; the message says what was undone.
+
+    Args:
+        message, permanent: as of every error here. undone: everything is as before, and proven to be well.
+    """
+
+    def __init__(self, message: str, *, permanent: bool | None = None, undone: bool = False) -> None:
+        super().__init__(message, permanent=permanent)
+        self.undone = undone
