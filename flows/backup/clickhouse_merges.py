@@ -41,13 +41,41 @@ def merges_held(client: ClickHouseClient, tables: Iterable[Table], progress: Pro
         yield
         succeeded = True
     finally:
-        try:
-            for table in stopped:
-                retrying(partial(start_merges, client, table))
-        except ServiceError as error:
-            progress(f"could not start merges again: {error}; a restart of ClickHouse does, and so does the next prune")
-            if succeeded:
-                raise
+        error = _start_again(client, stopped, progress)
+        if error is not None and succeeded:
+            raise error
+
+
+def _start_again(client: ClickHouseClient, stopped: Iterable[Table], progress: Progress) -> ServiceError | None:
+    """Start the merges of every table, whatever goes wrong with one of them.
+
+    A signal that ends the process comes as an exception, and may come once more in here: it waits until all is done.
+
+    Returns: why the last of those that could not be started could not.
+    """
+    failed: ServiceError | None = None
+    signalled: BaseException | None = None
+    for table in stopped:
+        for _ in range(2):
+            try:
+                failed = _start_one(client, table, progress) or failed
+                break
+            except BaseException as error:  # noqa: BLE001 - raised below, when the other tables have been seen to
+                signalled = error
+    if signalled is not None:
+        raise signalled
+    return failed
+
+
+def _start_one(client: ClickHouseClient, table: Table, progress: Progress) -> ServiceError | None:
+    try:
+        retrying(partial(start_merges, client, table))
+    except ServiceError as error:
+        progress(
+            f"could not start merges of {table.sql} again: {error}; a restart of ClickHouse does, and so does the next prune"
+        )
+        return error
+    return None
 
 
 def stop_merges(client: ClickHouseClient, table: Table) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -13,12 +14,13 @@ from blocks.clickhouse import ClickHouseServer
 from blocks.clickhouse_client import ClickHouseClient
 from blocks.errors import ServiceError
 from flows.backup.clickhouse import BaseBackup, merges_stopped, start_all_merges
-from flows.backup.clickhouse_merges import stop_merges
+from flows.backup.clickhouse_merges import merges_held, stop_merges
 from flows.compare.clickhouse_tables import inventory
 from shared.engines.clickhouse import ClickHouseEngine
 from shared.engines.object_store import S3Engine
 from shared.engines.process import wait_until
 from tests.clickhouse.conftest import WITH_NULLS, Lab
+from tests.proxy import Proxy
 
 LARGE = (
     *WITH_NULLS,
@@ -126,6 +128,24 @@ def test_merges_stopped_by_a_process_that_died_are_started_again(lab: Lab, clien
         stop_merges(client, table)
     assert merges_stopped(lab.server, [name]) == [f"{name}.other", f"{name}.t"]
     start_all_merges(lab.server, [name])
+    assert merges_stopped(lab.server, [name]) == []
+
+
+@pytest.mark.parametrize("signalled", [False, True], ids=["one-lost", "one-lost-and-a-signal"])
+def test_whatever_goes_wrong_with_one_table_the_merges_of_all_others_are_started_again(lab: Lab, signalled: bool) -> None:
+    name = lab.database(*WITH_NULLS)
+
+    def say(text: str) -> None:
+        lab.progress.append(text)
+        if signalled:
+            raise KeyboardInterrupt
+
+    with Proxy(lab.server.port) as proxy, lab.server.model_copy(update={"port": proxy.port}).client() as client:
+        tables = list(inventory(client, name).values())
+        lost = partial(proxy.swallow_answers, b"SYSTEM START MERGES `%s`.`other`" % name.encode())
+        with pytest.raises(KeyboardInterrupt if signalled else ServiceError), merges_held(client, tables, say):
+            lost(times=6 if signalled else 1000)
+    assert any("could not start merges" in text and ".`other` again" in text for text in lab.progress)
     assert merges_stopped(lab.server, [name]) == []
 
 
