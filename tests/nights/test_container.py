@@ -81,7 +81,7 @@ def test_on_sigterm_a_running_backup_cleans_up_and_tells_its_state_before_the_wo
         assert re.match(r"Execution was (aborted by a termination signal|cancelled by the runtime)", run["state"]["message"])
     assert [key for key in night.objects() if "/sets/" in key or "/packs/" in key] == []
     assert list(night.store.uploads(night.store.root)) == []
-    assert night.merges_stopped() == []
+    assert night.merges_stopped() == [], api.logs(run_id)
     assert night.lease_holder() == ""
     assert trace.read_text(encoding="utf-8").split() == ["begun", "finally", "hook"]
     assert not any(process.is_running() for process in processes)
