@@ -6,16 +6,17 @@ unexport PYTHONDONTWRITEBYTECODE
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv litellm lock demo sandbox test lint format types bench crash faults clean
+.PHONY: help venv litellm lock demo sandbox test test-long lint format types bench crash faults clean
 
 python := .venv/bin/python
 uv := UV_CACHE_DIR=.venv/cache/uv .venv/bin/uv
 compile := $(uv) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-header
+two_at_a_time := -n 2 --dist loadgroup --no-loadscope-reorder
 sources := blocks flows railway shared
 
 help: ## Show this list
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 venv: ## Create or update .venv from requirements.lock
 	@shared/scripts/venv.sh
@@ -29,8 +30,11 @@ demo: venv litellm ## Run a night on a stack of real engines: backup, drill, dis
 sandbox: venv litellm ## Start that stack with its Prefect UI and keep it up until Ctrl-C
 	@$(python) -m shared.sandbox
 
-test: venv litellm ## Run all tests, two at a time; ARGS= goes to pytest instead: make test ARGS="tests/backup -x"
-	@$(python) -m pytest $(or $(ARGS),-n 2 --dist loadgroup --no-loadscope-reorder)
+test: venv litellm ## Run the tests, two at a time; ARGS= goes to pytest instead: make test ARGS="tests/backup -x"
+	@$(python) -m pytest $(or $(ARGS),-m "not long" $(two_at_a_time))
+
+test-long: venv litellm ## Run the tests that take long by themselves: whole flows, killed containers, a dozen cases of the crash campaign
+	@$(python) -m pytest -m long $(two_at_a_time)
 
 lint: venv ## Check style
 	@$(python) -m ruff check --no-cache .
