@@ -29,6 +29,7 @@ from tests.worker.container import Container, container
 POOL = "container"
 WAITING = ROOT / "tests" / "worker"
 DRAIN_SECONDS = 60
+_OVER = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +59,15 @@ def _deploy(http: httpx.Client, flow: str, entrypoint: str, folder: Path) -> Non
 
 def _in_the_middle(night: Night) -> str:
     """Start a backup and return its run's id when ClickHouse's merges are held and its files are on their way."""
-    run_id = night.sandbox.api.start_run("backup/container")
-    wait_until(lambda: any("/clickhouse/" in key for key in night.objects()), timeout=180, what="ClickHouse writes")
+    api = night.sandbox.api
+    run_id = api.start_run("backup/container")
+    wait_until(lambda: _writes(night) or api.run(run_id)["state_type"] in _OVER, timeout=180, what="ClickHouse writes")
+    assert _writes(night), f"{api.run(run_id)['state']}: {api.logs(run_id)}"
     return run_id
+
+
+def _writes(night: Night) -> bool:
+    return any("/clickhouse/" in key for key in night.objects())
 
 
 def test_on_sigterm_a_running_backup_cleans_up_and_tells_its_state_before_the_worker_ends(
