@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-from blocks.errors import LeaseLost, StackError, UpgradeFailed
+from blocks.errors import LeaseLost, RateLimited, StackError, Uncertain, UpgradeFailed
+from blocks.retry import is_transient
 from flows.lease import utc_now
 from flows.upgrade.journal import UpgradeJournal
 from flows.upgrade.steps import Context, Step
 
 __all__ = ["Prove", "run_steps", "undo_steps"]
+
+T = TypeVar("T")
+
+TRIES = 5
+"""How often a step is begun that a fault of the network breaks; one that Railway's rate limit holds up, as long as it takes."""
 
 Prove = Callable[[Context], str]
 """Looks whether the stack is well, says so in a few words, and raises a `StackError` where it is not."""
@@ -40,7 +47,7 @@ def run_steps(context: Context, journal: UpgradeJournal, steps: Sequence[Step], 
         record.state = "doing"
         context.save()
         try:
-            record.outcome = step.do(context)
+            record.outcome = _patiently(context, lambda: step.do(context))  # noqa: B023 - called at once
         except LeaseLost:
             raise
         except Exception as error:
@@ -71,7 +78,7 @@ def undo_steps(context: Context, journal: UpgradeJournal, steps: Sequence[Step],
         context.lease.check()
         record.state = "undoing"
         context.save()
-        record.outcome = step.undo(context)
+        record.outcome = _patiently(context, lambda: step.undo(context))  # noqa: B023 - called at once
         record.state = "undone"
         context.save()
         context.tell(f"{step.name}: {record.outcome}")
@@ -80,6 +87,27 @@ def undo_steps(context: Context, journal: UpgradeJournal, steps: Sequence[Step],
     journal.phase, journal.ended_at = "undone", utc_now()
     context.save()
     return word
+
+
+def _patiently(context: Context, work: Callable[[], T]) -> T:
+    """Do a step, again where that can help: every step looks first what is left to do.
+
+    Raises: the last error.
+    """
+    deadline, tries, pause = time.monotonic() + context.pace.patience, 0, context.pace.pause
+    while True:
+        try:
+            return work()
+        except StackError as error:
+            tries += 1
+            held_up = isinstance(error, RateLimited)
+            seconds = max(error.retry_after, pause) if isinstance(error, RateLimited) else pause
+            can_help = is_transient(error) or isinstance(error, Uncertain)
+            if not can_help or (tries >= TRIES and not held_up) or time.monotonic() + seconds > deadline:
+                raise
+            context.tell(f"{error}; tried again in {seconds:.0f} s")
+            time.sleep(seconds)
+            pause *= 2
 
 
 def _take_back(

@@ -11,8 +11,29 @@ from flows.lease import Lease
 from flows.report import line
 from flows.stack import Stack
 from flows.upgrade.journal import StepRecord, UpgradeJournal, save
+from flows.upgrade.outside import Outside
 
-__all__ = ["Context", "Step"]
+__all__ = ["Context", "Pace", "Step"]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long things may take, in seconds.
+
+    Attributes:
+        deployment: beyond the service's own health check: pulling the image, migrations. poll: between two looks at Railway;
+            it allows a thousand requests an hour on its smallest plan.
+        settle: until a service that was deployed has to be well. look: between two looks at health.
+        pause: before a step is tried again that a fault of the network, or Railway's rate limit, has broken; grows.
+        patience: that the rate limit may ask for in all, for one step.
+    """
+
+    deployment: float = 900.0
+    poll: float = 5.0
+    settle: float = 300.0
+    look: float = 15.0
+    pause: float = 5.0
+    patience: float = 1800.0
 
 
 @dataclass
@@ -21,6 +42,7 @@ class Context:
 
     Attributes:
         stack: its systems. api: of its Railway environment. journal: of this upgrade. lease: the stack's lock, held.
+        outside: what is asked of the world beside Railway: health, backups, smoke. pace: how long things may take.
         progress: is called after each step. tell: one line for the person who watches.
     """
 
@@ -28,6 +50,8 @@ class Context:
     api: RailwayApi
     journal: UpgradeJournal
     lease: Lease
+    outside: Outside
+    pace: Pace = Pace()
     progress: Callable[[], None] = lambda: None
     tell: Callable[[str], None] = line
 
