@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from uuid import uuid4
 
+import pytest
+
 from flows.automations.wanted import Means, wanted
 from shared.engines.process import wait_until
 from tests.automations.conftest import Site
@@ -33,6 +35,7 @@ def test_what_is_no_longer_wanted_is_deleted_only_by_prune(site: Site) -> None:
     assert {change.verb for change in site.upsert(dry_run=True, prune=True)} == {"keep"}
 
 
+@pytest.mark.long
 def test_absent_sweeps_are_told_once_by_the_server_and_their_return_ends_it(site: Site) -> None:
     site.run("health", "Completed", "COMPLETED")
     alerts = site.sinks.pagerduty.alerts
@@ -58,6 +61,7 @@ def test_a_dead_worker_is_told_by_the_server_and_its_return_ends_it(site: Site) 
     assert any(NO_WORKER in message["text"] for message in site.sinks.slack.messages)
 
 
+@pytest.mark.long
 def test_a_run_that_times_out_starts_the_alert_flow_on_the_worker_which_never_alerts_about_itself(site: Site) -> None:
     run_id = site.run("watched-flow", "TimedOut", "FAILED", "it took too long")
 

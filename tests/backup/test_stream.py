@@ -381,6 +381,7 @@ print(json.dumps({"storing": storing, "both": memory("VmHWM:") - before, "bytes"
 """
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_dump(store: BackupStore, keys: BackupKeys) -> None:
     """200 MB that cannot be compressed, there and back in a process of its own; the bench measures 1 and 4 GB."""
     credentials = store.bucket.credentials

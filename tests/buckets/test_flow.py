@@ -18,6 +18,8 @@ from shared.sandbox.blocks import stack_from
 from shared.sandbox.stack import Sandbox
 from tests.manifests import NIGHT, commit
 
+pytestmark = pytest.mark.long
+
 BELOW = "flow-test/"
 SET = f"{NIGHT:%Y%m%dT%H%M%SZ}-abcdef"
 

@@ -128,6 +128,7 @@ def test_the_live_database_becomes_what_the_manifest_says_and_undo_takes_it_back
     assert client.command(f"SELECT sum(total) FROM {undone}.`own (restored rows)`") == 4955
 
 
+@pytest.mark.long
 def test_a_swap_that_dies_at_any_journal_entry_is_finished_by_the_next_process(lab: Lab, client: ClickHouseClient) -> None:
     name = lab.database(*VIEWS)
     backed_up = content(client, name)
@@ -157,6 +158,7 @@ def test_a_swap_that_dies_at_any_journal_entry_is_finished_by_the_next_process(l
     assert died_at > 6
 
 
+@pytest.mark.long
 def test_an_undo_that_dies_at_any_journal_entry_is_finished_by_the_next_process(lab: Lab, client: ClickHouseClient) -> None:
     name = lab.database(*VIEWS)
     taken = lab.backup(name)

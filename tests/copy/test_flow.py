@@ -17,6 +17,8 @@ from shared.sandbox.stack import Sandbox
 from tests.copy.lab import sets_and_packs
 from tests.nights.night import Night
 
+pytestmark = pytest.mark.long
+
 TABLES = ("copy_flow_a", "copy_flow_b")
 
 

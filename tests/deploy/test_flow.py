@@ -19,6 +19,8 @@ CANARY = "canary-51c2"
 PROGRAM = """
 import json, sys
 from flows.deploy.flow import DeployRequest, deploy
+
+pytestmark = pytest.mark.long
 request = DeployRequest(confirm="sandbox", smoke=False, images={"prefect-worker": "ghcr.io/acme/ops:0.1.0"})
 deploy(request)
 documents = [deploy(**parameters) for parameters in json.load(sys.stdin)]

@@ -15,6 +15,8 @@ from shared.faults.disturbances import Disturbance, FullDisk, Kill, Restart, Sto
 from shared.faults.ground import Ground
 from shared.faults.traffic import Fault, Match, Rule
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def campaign(state_directory: Path) -> Iterator[Campaign]:

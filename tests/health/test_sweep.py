@@ -236,6 +236,7 @@ def test_a_service_that_dies_is_one_incident_that_is_told_emitted_shown_and_ende
     assert {event["payload"]["key"] for event in events_of(server, resource)} == {incident.key}
 
 
+@pytest.mark.long
 def test_a_damaged_memory_and_half_a_channel_fail_the_run_and_still_the_services_are_watched(
     swept: AlertSinks, sandbox: Sandbox, server: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

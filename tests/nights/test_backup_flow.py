@@ -35,6 +35,7 @@ def test_backup_nightly_started_by_the_cli_completes_and_leaves_its_artifacts(ni
     assert "postgres litellm" in summary
 
 
+@pytest.mark.long
 def test_two_backups_at_once_take_turns_and_both_commit(night: Night) -> None:
     first = night.start("backup")
     second = night.start("backup", {"components": ["postgres/langfuse"]})
@@ -86,6 +87,7 @@ def test_a_flow_killed_while_clickhouse_backs_up_leaves_no_set_and_merges_run_af
     assert night.merges_stopped() == []
 
 
+@pytest.mark.long
 def test_merges_that_a_killed_backup_left_stopped_run_again_after_a_prune(night: Night) -> None:
     killed_with_merges_stopped(night)
     night.call("prune")

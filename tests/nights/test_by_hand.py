@@ -86,6 +86,7 @@ def drop_restored(night: Night) -> None:
     )
 
 
+@pytest.mark.long
 def test_the_commands_of_a_sets_own_restore_md_restore_it(night: Night, person: dict[str, str], tmp_path: Path) -> None:
     night.run("backup")
     night.run("backup", {"label": "a difference"})

@@ -26,6 +26,8 @@ from tests.nights.night import Night
 from tests.patient import patient_client
 from tests.worker.container import Container, container
 
+pytestmark = pytest.mark.long
+
 POOL = "container"
 WAITING = ROOT / "tests" / "worker"
 DRAIN_SECONDS = 60

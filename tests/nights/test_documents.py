@@ -14,6 +14,8 @@ from shared.sandbox.stack import ROOT
 from tests.documents import Command, commands
 from tests.nights.night import Night
 
+pytestmark = pytest.mark.long
+
 NOT_HERE = ("deploy/", "smoke/")
 """They need Railway and the applications: tests/deploy, tests/smoke."""
 

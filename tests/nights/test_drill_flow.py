@@ -30,6 +30,7 @@ def shown(night: Night) -> str:
     return night.sandbox.artifact("catalogue-sandbox") or ""
 
 
+@pytest.mark.long
 def test_a_drill_of_a_part_is_never_shown_as_a_proof(backed_up: Night) -> None:
     backed_up.call("drill", components=["postgres/langfuse"])
     entry = newest(backed_up)
@@ -49,6 +50,7 @@ def test_a_drill_of_everything_marks_the_set_as_proven_and_leaves_no_scratch(bac
     assert "proven" in shown(backed_up)
 
 
+@pytest.mark.long
 def test_a_drill_on_the_live_server_drops_its_scratch_databases(backed_up: Night) -> None:
     backed_up.call("drill", scratch="server")
     assert not any("__drill_" in name for name in (*backed_up.databases(), *backed_up.clickhouse_databases()))
@@ -89,6 +91,7 @@ def test_writers_go_on_during_the_backup_and_the_drill_still_equals_the_manifest
     assert table.rows < row[0], "nothing was written after the snapshot, so this proved nothing"
 
 
+@pytest.mark.long
 def test_references_that_led_nowhere_at_the_backup_do_not_fail_the_drill_but_a_lost_pack_does(night: Night) -> None:
     lost = next(item.key for item in night.source.list("media/"))
     data = night.source.get(lost)
@@ -115,6 +118,7 @@ def test_references_that_led_nowhere_at_the_backup_do_not_fail_the_drill_but_a_l
     assert not night.entries()[0].good
 
 
+@pytest.mark.long
 def test_the_next_backup_reads_only_what_is_new_in_the_bucket(night: Night) -> None:
     night.call("backup", components=["bucket"])
     night.source.put("events/new.json", b"{}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import redis
 
 from railway.variants import build
@@ -21,6 +22,7 @@ def _answers(client: redis.Redis) -> bool:
         return False
 
 
+@pytest.mark.long
 def test_redis_keeps_its_data_over_an_upgrade_and_a_vanished_image_is_an_outage_until_the_rollback(tmp_path: Path) -> None:
     runtime = LocalRuntime(tmp_path / "containers")
     with RailwayStandIn(tmp_path / "railway", runtime, pace=QUICK, behaviour=PATIENT) as railway:
