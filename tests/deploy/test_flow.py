@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pyrage
+import pytest
 
 from shared.sandbox.railway_api import RailwayStandIn
 from shared.sandbox.railway_api.options import Pace
@@ -15,12 +16,13 @@ from shared.sandbox.stack import ROOT, Sandbox
 from tests.deploy.quiet_runtime import QuietRuntime
 from tests.documents import commands
 
+pytestmark = pytest.mark.long
+
 CANARY = "canary-51c2"
 PROGRAM = """
 import json, sys
 from flows.deploy.flow import DeployRequest, deploy
 
-pytestmark = pytest.mark.long
 request = DeployRequest(confirm="sandbox", smoke=False, images={"prefect-worker": "ghcr.io/acme/ops:0.1.0"})
 deploy(request)
 documents = [deploy(**parameters) for parameters in json.load(sys.stdin)]
