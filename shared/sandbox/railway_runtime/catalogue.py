@@ -6,15 +6,15 @@ release of a program does.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from shared.sandbox.railway_runtime.containers import ImageMissing
+from shared.sandbox.railway_runtime.manifests import index, sha256
 
-__all__ = ["Catalogue", "Image", "digest", "version"]
+__all__ = ["Catalogue", "Image", "digest", "plain", "version"]
 
 _SAME = ("docker.io/", "index.docker.io/", "docker.langfuse.com/", "library/")
 
@@ -68,13 +68,19 @@ class Catalogue:
         Raises:
             ImageMissing: no registry has it.
         """
-        name = _plain(reference)
+        name = plain(reference)
         if name not in self._images:
             repository = name.rpartition(":")[0]
             there = sorted(one.rpartition(":")[2] for one in self._images if one.rpartition(":")[0] == repository)
             known = f"it has {', '.join(there)}" if there else "nor any other tag of it"
             raise ImageMissing(f"manifest of {reference} unknown: this registry does not have it, {known}")
         return self._images[name]
+
+    def tags(self, repository: str) -> list[str]:
+        """The tags that there are in a repository, in the order of a registry; none where there is no such repository."""
+        wanted = plain(repository).rpartition(":")[0]
+        # A copy: a registry is asked by other threads than those that publish and withdraw.
+        return sorted(name.rpartition(":")[2] for name in list(self._images) if name.rpartition(":")[0] == wanted)
 
     def publish(self, image: Image) -> None:
         """Add an image, in the place of those of its names that there are."""
@@ -87,24 +93,24 @@ class Catalogue:
             ImageMissing: there is none of that name.
         """
         self.find(reference)
-        del self._images[_plain(reference)]
+        del self._images[plain(reference)]
 
 
 def digest(reference: str) -> str:
-    """`sha256:...` of an image: the one that it is asked for with, or one that follows from its name."""
+    """`sha256:...` of an image: the one that it is asked for with, or that of what a registry has under its name."""
     _, _, wanted = reference.partition("@")
-    return wanted or f"sha256:{hashlib.sha256(_plain(reference).encode()).hexdigest()}"
+    return wanted or sha256(index(plain(reference)))
 
 
 def version(reference: str) -> str:
     """The version in an image's tag, `1.102.4` of `...:v1.102.4-stable`; the tag itself where there is none."""
-    tag = _plain(reference).rpartition(":")[2]
+    tag = plain(reference).rpartition(":")[2]
     found = re.search(r"\d+(?:\.\d+)*", tag)
     return found[0] if found else tag
 
 
-def _plain(reference: str) -> str:
-    """Without digest and without the registry that is meant where none is said; with a tag."""
+def plain(reference: str) -> str:
+    """The name as the catalogue has it: without digest, with a tag, without the registry that goes without saying."""
     name = reference.partition("@")[0]
     for prefix in _SAME:
         name = name.removeprefix(prefix)
