@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from blocks.bucket_url import UrlStyle
 from blocks.errors import SettingsError
 
 Names = Annotated[list[str], NoDecode]
@@ -31,6 +32,9 @@ class Settings(BaseSettings):
     postgres_restore_url: SecretStr | None = Field(default=None, description="Server URL of the role that restores")
     postgres_databases: Names = Field(default=[], description="Databases to back up; empty: all but templates")
     postgres_bin_dirs: Names = Field(default=[], description="Folders with pg_dump and pg_restore, besides the usual")
+    postgres_target_url: SecretStr | None = Field(
+        default=None, description="Server URL of a superuser of the server that `upgrade/postgres` moves to with target: url"
+    )
 
     clickhouse_host: str = Field(default="", description="Host of ClickHouse's HTTP interface")
     clickhouse_port: int = Field(default=8123, description="Port of ClickHouse's HTTP interface")
@@ -71,6 +75,9 @@ class Settings(BaseSettings):
     recovery_threshold: int = Field(default=2, ge=1, description="So many good sweeps in a row close it")
     alert_cooldown: int = Field(default=900, ge=60, description="Seconds between two reminders of an open incident")
     escalate_after: int = Field(default=1800, ge=60, description="Seconds after which an open incident is escalated")
+    blind_after: int = Field(
+        default=900, ge=60, description="Seconds after which a service of which nothing is known is an incident of its own"
+    )
     backup_max_age_hours: int = Field(default=26, ge=1, description="The newest good set may be so old")
     drill_max_age_hours: int = Field(default=50, ge=1, description="The newest proven set's drill may be so old")
     heartbeat_url: SecretStr | None = Field(default=None, description="Pinged after each sweep (healthchecks.io style)")
@@ -115,6 +122,10 @@ class Settings(BaseSettings):
     railway_project_id: str = Field(default="", description="Id of the Railway project; Railway sets it")
     railway_environment_id: str = Field(default="", description="Id of its environment; Railway sets it")
     railway_service_id: str = Field(default="", description="Id of the service that this runs in; Railway sets it")
+    railway_routes: Names = Field(
+        default=[],
+        description="From outside its private network: `postgres-18.railway.internal:5432=127.0.0.1:15432`, a tunnel of yours",
+    )
 
     minio_endpoint: str = Field(default="", description="URL of the S3-compatible store; empty: AWS")
     minio_access_key: str = Field(default="", description="Access key of the store")
@@ -122,11 +133,15 @@ class Settings(BaseSettings):
     backup_bucket: str = Field(default="backups", description="Bucket for backups")
     backup_prefix: str = Field(default="backups", description="Folder in that bucket")
     backup_region: str = Field(default="us-east-1", description="Region of that bucket")
+    backup_url_style: UrlStyle = Field(
+        default="path", description="Where that bucket stands in URLs; virtual: in front of the host, as Railway's buckets"
+    )
 
     source_buckets: Names = Field(default=[], description="Buckets to back up, for example langfuse")
     source_endpoint: str = Field(default="", description="URL of their server; empty: that of the store")
     source_access_key: str = Field(default="", description="Their access key; empty: that of the store")
     source_secret_key: SecretStr = Field(default=SecretStr(""), description="Their secret key; empty: that of the store")
+    source_url_style: UrlStyle | None = Field(default=None, description="Where they stand in URLs; empty: as that of the store")
 
     copy_endpoint: str = Field(default="", description="URL of the second store, off the stack; empty: AWS")
     copy_bucket: str = Field(default="", description="Bucket for copies of the backups; empty: no copies")
@@ -134,6 +149,7 @@ class Settings(BaseSettings):
     copy_secret_key: SecretStr = Field(default=SecretStr(""), description="Secret key of the second store")
     copy_prefix: str = Field(default="backups", description="Folder in that bucket")
     copy_region: str = Field(default="us-east-1", description="Region of that bucket")
+    copy_url_style: UrlStyle = Field(default="path", description="Where that bucket stands in URLs: path or virtual")
     copy_lock_mode: Literal["", "governance", "compliance"] = Field(
         default="", description="Object lock of the copies: governance or compliance; empty: none"
     )
@@ -161,6 +177,9 @@ class Settings(BaseSettings):
     backup_grace_hours: int = Field(default=24, ge=0, description="Half sets and stale uploads are cleaned after so long")
 
     worker_image: str = Field(default="", description="The project's own image, as you pushed it: for deploys")
+    registry_url: str = Field(
+        default="", description="URL of a registry that mirrors all, each below its host's name; empty: each is asked itself"
+    )
     setup_postgres_url: SecretStr | None = Field(
         default=None, description="Server URL of Postgres' superuser, for `python -m flows.deploy.setup`"
     )
@@ -181,6 +200,7 @@ class Settings(BaseSettings):
     @field_validator(
         "postgres_databases",
         "postgres_bin_dirs",
+        "railway_routes",
         "clickhouse_db",
         "source_buckets",
         "backup_age_recipients",
@@ -205,6 +225,7 @@ class Settings(BaseSettings):
         "pagerduty_url",
         "gateway_url",
         "railway_api_url",
+        "registry_url",
     )
     @classmethod
     def _is_url(cls, value: str) -> str:
