@@ -51,6 +51,7 @@ def documents(settings: Settings) -> Iterator[tuple[str, Block]]:
         settings.minio_secret_key,
         settings.require("backup_bucket"),
         settings.backup_region,
+        settings.backup_url_style,
     )
     store = BackupStore(bucket=bucket, prefix=settings.backup_prefix, stack=name, region=settings.backup_region)
     yield name, store
@@ -101,6 +102,7 @@ def sources(settings: Settings, store: BackupStore) -> Iterator[SourceBucket]:
             settings.source_secret_key if settings.source_access_key else settings.minio_secret_key,
             bucket,
             settings.backup_region,
+            settings.source_url_style or settings.backup_url_style,
         )
         same = bucket == store.name and made.credentials.aws_client_parameters.endpoint_url == store.endpoint
         yield SourceBucket(bucket=made, region=settings.backup_region, except_below=store.root if same else "")
@@ -120,7 +122,12 @@ def copy_store(settings: Settings) -> BackupStore:
             "copies too; name a bucket of another provider or account"
         )
     bucket = s3_bucket(
-        settings.copy_endpoint or None, access_key, settings.copy_secret_key, settings.copy_bucket, settings.copy_region
+        settings.copy_endpoint or None,
+        access_key,
+        settings.copy_secret_key,
+        settings.copy_bucket,
+        settings.copy_region,
+        settings.copy_url_style,
     )
     return BackupStore(
         bucket=bucket,

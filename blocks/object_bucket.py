@@ -1,8 +1,4 @@
-"""One S3 bucket, spoken to in a way that AWS, MinIO, SeaweedFS and Railway buckets accept.
-
-Path-style addresses (MinIO and SeaweedFS have no per-bucket host names) and checksums only where the operation requires them:
-botocore's default trailing checksums since 1.36 are refused by older S3-compatible servers (facts: Barman's documentation).
-"""
+"""One S3 bucket: what is read, written and listed there, in ways that AWS, MinIO, SeaweedFS and Railway's buckets accept."""
 
 from __future__ import annotations
 
@@ -14,14 +10,14 @@ from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
-from botocore.config import Config
 from prefect.blocks.core import Block
-from prefect_aws import AwsCredentials, MinIOCredentials, S3Bucket
-from prefect_aws.client_parameters import AwsClientParameters
+from prefect_aws import MinIOCredentials, S3Bucket
 from pydantic import Field, SecretStr
 
-from blocks.errors import ObjectMissing, SettingsError, StoreError
+from blocks.bucket_url import UrlStyle, bucket_url
+from blocks.errors import ObjectMissing, StoreError
 from blocks.object_reader import ObjectReader
+from blocks.s3_connection import make_client, s3_bucket, style_of
 from blocks.s3_errors import S3_ERRORS, translate
 from blocks.upload import MIB, upload
 
@@ -32,16 +28,6 @@ __all__ = ["Listed", "ObjectBucket", "Upload", "make_client", "s3_bucket"]
 
 MAX_PARTS = 10_000
 """S3 allows this many parts in one multipart upload."""
-
-CLIENT_CONFIG = Config(
-    connect_timeout=10,
-    read_timeout=60,
-    retries={"mode": "standard", "max_attempts": 5},
-    request_checksum_calculation="when_required",
-    response_checksum_validation="when_required",
-    s3={"addressing_style": "path"},
-    max_pool_connections=32,
-)
 
 
 @dataclass(frozen=True)
@@ -61,40 +47,6 @@ class Upload:
     key: str
     upload_id: str
     begun: datetime
-
-
-def s3_bucket(endpoint: str | None, access_key: str, secret_key: SecretStr, bucket: str, region: str) -> S3Bucket:
-    """Build prefect-aws's bucket block for an S3-compatible server, or for AWS itself when `endpoint` is None."""
-    parameters = AwsClientParameters(endpoint_url=endpoint)
-    credentials: MinIOCredentials | AwsCredentials
-    if endpoint:
-        credentials = MinIOCredentials(
-            minio_root_user=access_key,
-            minio_root_password=secret_key,
-            region_name=region,
-            aws_client_parameters=parameters,
-        )
-    else:
-        credentials = AwsCredentials(
-            aws_access_key_id=access_key,
-            aws_secret_access_key=secret_key,
-            region_name=region,
-            aws_client_parameters=parameters,
-        )
-    return S3Bucket(bucket_name=bucket, credentials=credentials)
-
-
-def make_client(bucket: S3Bucket) -> S3Client:
-    """Make the S3 client for a bucket block; what the block's own client parameters say wins over `CLIENT_CONFIG`."""
-    parameters = bucket.credentials.aws_client_parameters.get_params_override()
-    own: Config | None = parameters.pop("config", None)
-    config = CLIENT_CONFIG.merge(own) if own else CLIENT_CONFIG
-    session = bucket.credentials.get_boto3_session()
-    try:
-        client: S3Client = session.client("s3", config=config, **parameters)
-    except ValueError:
-        raise SettingsError("store: the endpoint is not a URL; expected http(s)://host[:port], as in MINIO_ENDPOINT") from None
-    return client
 
 
 class ObjectBucket(Block):
@@ -130,6 +82,19 @@ class ObjectBucket(Block):
         """URL of the S3 server, None for AWS."""
         url: str | None = self.bucket.credentials.aws_client_parameters.endpoint_url
         return url
+
+    @property
+    def style(self) -> UrlStyle:
+        """Where the bucket stands in URLs."""
+        return style_of(self.bucket)
+
+    def url(self, endpoint: str | None = None) -> str:
+        """URL of the bucket, without slash at its end.
+
+        Args:
+            endpoint: URL of the server as somebody else reaches it; default as this block does.
+        """
+        return bucket_url(endpoint or self.endpoint or f"https://s3.{self.region}.amazonaws.com", self.name, self.style)
 
     @property
     def access_key(self) -> str:

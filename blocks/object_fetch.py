@@ -20,6 +20,7 @@ from urllib.parse import quote, urlsplit
 from botocore.exceptions import ClientError
 from botocore.httpsession import get_cert_path
 
+from blocks.bucket_url import bucket_url
 from blocks.errors import StackError, StoreError
 from blocks.object_bucket import ObjectBucket
 from blocks.retry import is_transient, retrying
@@ -149,11 +150,11 @@ class ObjectFetcher:
 
     def __init__(self, bucket: ObjectBucket) -> None:
         self._name = bucket.name
-        url = urlsplit(bucket.client.meta.endpoint_url)
+        url = urlsplit(bucket_url(bucket.client.meta.endpoint_url, bucket.name, bucket.style))
         self._region = bucket.client.meta.region_name
         self._server, self._port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
         self._host = url.netloc.rpartition("@")[2]
-        self._base = f"{url.path.rstrip('/')}/{self._name}"
+        self._base = url.path.rstrip("/")
         self._context = _tls(bucket) if url.scheme == "https" else None
         self._credentials = bucket.bucket.credentials.get_boto3_session().get_credentials()
         self._idle: deque[Connection] = deque()
@@ -197,7 +198,7 @@ class ObjectFetcher:
         query = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in fields.items() if value or name == "prefix")
 
         def once() -> bytes:
-            answer = self._send(self._base, query, f"list {self._name}/{prefix}")
+            answer = self._send(self._base or "/", query, f"list {self._name}/{prefix}")
             return self._body(answer, f"list {self._name}/{prefix}")
 
         return patiently(once)

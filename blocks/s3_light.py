@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 import httpx
 from pydantic import SecretStr
 
+from blocks.bucket_url import UrlStyle, bucket_url
 from blocks.errors import ConditionFailed, ObjectMissing, SettingsError, StoreError
 from blocks.s3_signature import EMPTY_SHA256, signed_headers
 
@@ -52,7 +53,7 @@ class Place:
     """A bucket and the key pair to it.
 
     Attributes:
-        endpoint: URL of the server, path style; empty: AWS itself.
+        endpoint: URL of the server; empty: AWS itself. style: where the bucket stands in URLs.
     """
 
     endpoint: str
@@ -60,15 +61,16 @@ class Place:
     region: str
     access_key: str
     secret_key: SecretStr = field(repr=False)
+    style: UrlStyle = "path"
 
     @property
     def base(self) -> str:
-        """URL of the server, without slash at its end."""
-        return (self.endpoint or f"https://s3.{self.region}.amazonaws.com").rstrip("/")
+        """URL of the bucket, without slash at its end."""
+        return bucket_url(self.endpoint or f"https://s3.{self.region}.amazonaws.com", self.bucket, self.style)
 
     def url(self, key: str = "", query: Mapping[str, str] | None = None) -> str:
         """Make the URL of the bucket, or of an object in it; the query sorted, as signatures have it."""
-        return self.base + self._path(key) + (f"?{_encoded(query)}" if query else "")
+        return self.base + _path(key) + (f"?{_encoded(query)}" if query else "")
 
     def listing(self, prefix: str, *, token: str = "", delimiter: str = "", limit: int = 1000) -> dict[str, str]:
         """Make the query of a listing (ListObjectsV2)."""
@@ -96,7 +98,7 @@ class Place:
             raise SettingsError("store: the endpoint is not a URL; expected http(s)://host[:port], as in MINIO_ENDPOINT")
         host = parts.netloc.rpartition("@")[2]
         headers = signed_headers(
-            parts.path + self._path(key),
+            (parts.path + _path(key)) or "/",
             _encoded(query or {}),
             host,
             self.region,
@@ -106,9 +108,6 @@ class Place:
             payload=hashlib.sha256(body).hexdigest() if body else EMPTY_SHA256,
         )
         return httpx.Request(method, self.url(key, query), headers={"Host": host, **headers, **(extra or {})}, content=body)
-
-    def _path(self, key: str) -> str:
-        return f"/{self.bucket}" + (f"/{quote(key, safe='/~')}" if key else "")
 
 
 class LightStore:
@@ -250,6 +249,10 @@ def parse_page(body: bytes) -> Page:
         raise StoreError("store: the answer is not a listing") from None
     more = root.findtext(f"{space}IsTruncated") == "true"
     return Page(items, folders, root.findtext(f"{space}NextContinuationToken") or "" if more else "")
+
+
+def _path(key: str) -> str:
+    return f"/{quote(key, safe='/~')}" if key else ""
 
 
 def _encoded(query: Mapping[str, str]) -> str:

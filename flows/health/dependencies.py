@@ -11,7 +11,10 @@ from collections.abc import Iterable, Mapping
 from flows.health.incidents import BACKUPS
 from railway.stack import SERVICES, depends_on
 
-__all__ = ["ORDER", "in_order", "is_aside", "needs_of"]
+__all__ = ["BLIND", "ORDER", "in_order", "is_aside", "needs_of"]
+
+BLIND = "blind"
+"""The aspect of a service of which nothing has been known for long; see `blindness.py`."""
 
 _NEEDS: Mapping[str, frozenset[str]] = {
     **{name: depends_on(name) for name in SERVICES},
@@ -33,7 +36,7 @@ def is_aside(service: str, aspect: str) -> bool:
 
     What is watched outside the stack (`public`) consists of such aspects.
     """
-    return aspect.startswith(_ASIDE_PREFIXES) or (service, aspect) in _ASIDE
+    return aspect == BLIND or aspect.startswith(_ASIDE_PREFIXES) or (service, aspect) in _ASIDE
 
 
 def needs_of(service: str) -> frozenset[str]:

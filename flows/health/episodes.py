@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from flows.health.dependencies import in_order, is_aside, needs_of
+from flows.health.dependencies import BLIND, in_order, is_aside, needs_of
 from flows.health.incidents import Happening, Incident, rank, severity_of
 from flows.health.observation import Status
 from flows.health.policy import Policy
@@ -140,7 +140,7 @@ def _raised(incident: Incident, now: datetime) -> tuple[Incident, list[Happening
 
 
 def _is_known(sweep: Sweep, service: str) -> bool:
-    return any(one.status is not Status.UNKNOWN for one in sweep.seen[service].values())
+    return any(one.status is not Status.UNKNOWN for one in sweep.seen[service].values() if one.aspect != BLIND)
 
 
 def _missing(episode: Episode, sweep: Sweep) -> int:

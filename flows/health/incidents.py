@@ -88,13 +88,15 @@ def key_of(stack: str, service: str, aspect: str, opened_at: datetime) -> str:
     return f"{stack}/{service}/{aspect}/{opened_at:%Y%m%dT%H%M%SZ}"
 
 
-def severity_of(service: str, status: Status) -> Severity:
+def severity_of(service: str, status: Status, *, blind: bool = False) -> Severity:
     """How bad it is that an aspect of a service has a status.
 
-    Returns: critical where a service is down without which requests fail or data is lost, error where another one is, or where
-        backups are too old; warning for everything that is only degraded.
+    Args:
+        blind: the aspect is that nothing is known of the service.
+    Returns: critical where a service is down without which requests fail or data is lost, error where another one is, where
+        backups are too old, or where nobody knows; warning for everything that is only degraded.
     """
-    if service == BACKUPS:
+    if service == BACKUPS or blind:
         return "error"
     return _WHEN_DOWN.get(service, "error") if status is Status.DOWN else "warning"
 

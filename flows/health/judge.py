@@ -6,7 +6,8 @@
   never the end of an incident.
 - A service that is down has one incident, whatever else is bad about it meanwhile; an aspect that is only degraded,
   or that says nothing about whether the service can be used (`dependencies.is_aside`), has its own.
-- Unknown is neither good nor bad: it opens nothing, excuses nobody, and ends nothing.
+- Unknown is neither good nor bad: it opens nothing, excuses nobody, and ends nothing. A service of which nothing is known for
+  long is an incident of its own (`blindness.py`); its verdict stays unknown.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from flows.health.dependencies import in_order
+from flows.health.blindness import blindness
+from flows.health.dependencies import BLIND, in_order
 from flows.health.episodes import BADLY, casualties_of, ending, go_on, sentence_of, speak
 from flows.health.incidents import Happening, Incident, key_of, severity_of
 from flows.health.observation import Observation, Status
@@ -62,7 +64,8 @@ def judge(
         maintenance: all windows; those that are not open do nothing.
     """
     now = now.replace(microsecond=0)
-    sweep = Sweep.of(observations, previous.episodes, maintenance, now)
+    not_seen, blind = blindness(previous, observations, policy, now)
+    sweep = Sweep.of([*observations, *not_seen], previous.episodes, maintenance, now)
     tracks = follow(previous.tracks, sweep, policy)
     ended: list[Happening] = []
     said: list[Happening] = []
@@ -85,7 +88,7 @@ def judge(
     verdicts = {
         service: conclude(
             service,
-            list(seen.values()),
+            [one for one in seen.values() if one.aspect != BLIND],
             previous.services.get(service),
             now,
             muted=service in sweep.muted,
@@ -98,6 +101,7 @@ def judge(
             "swept_at": now,
             "services": {service: verdict.remembered() for service, verdict in verdicts.items()},
             "tracks": tracks,
+            "blind": blind,
             "episodes": (*episodes, *opened),
             "closed": (*(end.incident for end in reversed(ended)), *previous.closed)[: policy.closed_kept],
             "unemitted": (*previous.unemitted, *happenings)[-MOST_UNEMITTED:],
@@ -143,7 +147,7 @@ def _open(stack: str, service: str, aspect: str, status: Status, sweep: Sweep, t
         stack=stack,
         service=service,
         aspect=aspect,
-        severity=severity_of(service, status),
+        severity=severity_of(service, status, blind=aspect == BLIND),
         sentence=sentence_of(sweep, service, aspect, down=is_down),
         since=(whole.since if is_down else own.since) or sweep.now,
         opened_at=sweep.now,

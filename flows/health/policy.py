@@ -26,6 +26,7 @@ class Policy(BaseModel):
     recovery_threshold: int = Field(default=2, ge=1, description="So many good sweeps in a row close it")
     cooldown: timedelta = Field(default=timedelta(minutes=15), description="Between two reminders, at first")
     escalate_after: timedelta = Field(default=timedelta(minutes=30), description="An incident open for so long is escalated")
+    blind_after: timedelta = Field(default=timedelta(minutes=15), description="Unknown for so long counts as bad")
     flap_window: int = Field(default=20, ge=5, description="Changes among so many results are counted")
     flap_high: float = Field(default=0.25, gt=0, le=1, description="Flapping begins at this share of changes")
     flap_low: float = Field(default=0.2, gt=0, le=1, description="and ends below this one")
@@ -42,6 +43,7 @@ class Policy(BaseModel):
             recovery_threshold=settings.recovery_threshold,
             cooldown=timedelta(seconds=settings.alert_cooldown),
             escalate_after=timedelta(seconds=settings.escalate_after),
+            blind_after=timedelta(seconds=settings.blind_after),
         )
 
     def pause(self, reminders: int) -> timedelta:

@@ -62,6 +62,7 @@ class State(BaseModel):
 
     Attributes:
         services: verdicts, by service. tracks: by `<service>/<aspect>`, or `<service>/` for the service being down.
+        blind: services of which nothing is known, and since when.
         episodes: open incidents, oldest first. closed: incidents that are over, latest first.
         unemitted: happenings of which there is no Prefect event yet. outbox: who was told what, and what is owed to whom.
         note: why it was begun anew, for the run's log; empty otherwise.
@@ -73,6 +74,7 @@ class State(BaseModel):
     swept_at: datetime | None = None
     services: dict[str, Remembered] = Field(default_factory=dict)
     tracks: dict[str, Track] = Field(default_factory=dict)
+    blind: dict[str, datetime] = Field(default_factory=dict)
     episodes: tuple[Episode, ...] = ()
     closed: tuple[Incident, ...] = ()
     unemitted: tuple[Happening, ...] = ()

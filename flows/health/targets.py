@@ -221,7 +221,14 @@ def _store(settings: Settings) -> Store | None:
     if not settings.minio_access_key:
         return None
     endpoint, region = settings.minio_endpoint, settings.backup_region
-    place = Place(endpoint, settings.backup_bucket, region, settings.minio_access_key, settings.minio_secret_key)
+    place = Place(
+        endpoint,
+        settings.backup_bucket,
+        region,
+        settings.minio_access_key,
+        settings.minio_secret_key,
+        settings.backup_url_style,
+    )
     own = bool(settings.source_access_key)
     sources = tuple(
         Place(
@@ -230,6 +237,7 @@ def _store(settings: Settings) -> Store | None:
             region,
             settings.source_access_key if own else settings.minio_access_key,
             settings.source_secret_key if own else settings.minio_secret_key,
+            settings.source_url_style or settings.backup_url_style,
         )
         for bucket in settings.source_buckets
     )

@@ -26,6 +26,7 @@ OPTIONAL: Mapping[str, str] = {
     "COPY_ACCESS_KEY": "Its access key",
     "COPY_SECRET_KEY": "Its secret key",
     "COPY_REGION": "Its region",
+    "COPY_URL_STYLE": "virtual, where that bucket's name stands in front of the host; default path",
     "HEARTBEAT_URL": "Pinged after each sweep",
     "SLACK_BOT_TOKEN": "Slack bot token",
     "SLACK_CHANNEL": "Slack channel of the bot, by id",
@@ -158,11 +159,17 @@ def _stores(events: Bucket, backups: Bucket) -> dict[str, Value]:
         "MINIO_SECRET_KEY": backups.secret_key,
         "BACKUP_BUCKET": backups.name,
         "BACKUP_REGION": backups.region,
+        "BACKUP_URL_STYLE": _style(backups),
         "SOURCE_BUCKETS": events.name,
         "SOURCE_ENDPOINT": events.endpoint,
         "SOURCE_ACCESS_KEY": events.access_key,
         "SOURCE_SECRET_KEY": events.secret_key,
+        "SOURCE_URL_STYLE": _style(events),
     }
+
+
+def _style(bucket: Bucket) -> Value:
+    return Literal("path" if bucket.path_style else "virtual")
 
 
 def _keys() -> dict[str, Value]:

@@ -69,13 +69,22 @@ class S3Engine(Engine):
         directory: holds the data, the log, the identities and the administrator's secret key; private to the engine.
         port: of the S3 endpoint; default the one it had last time if that is still free, else any.
         identities: key pairs beside the administrator's.
+        domain: a host name below which each bucket has one of its own, for whoever resolves them; default none.
     """
 
     region = "us-east-1"
     grace = 20.0
 
-    def __init__(self, directory: Path, *, port: int | None = None, identities: Sequence[Identity] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        port: int | None = None,
+        identities: Sequence[Identity] | None = None,
+        domain: str | None = None,
+    ) -> None:
         super().__init__(directory)
+        self._domain = domain
         self.access_key = "admin"
         self.secret_key = read_or_create_secret(self.directory / "secret-key")
         self.identities = (
@@ -152,6 +161,7 @@ class S3Engine(Engine):
             f"-ip={self.host}",
             f"-ip.bind={self.host}",
             *ports,
+            *([f"-s3.domainName={self._domain}"] if self._domain else []),
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             f"-s3.config={self._configuration}",

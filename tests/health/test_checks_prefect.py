@@ -11,8 +11,11 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from blocks.settings import Settings
+from blocks.undone import undone_name
 from flows.health.observation import Status
 from flows.health.targets import Prefect, Targets
+from railway.worker.prefect_http import PrefectHttp
 from shared.sandbox.stack import Sandbox
 from tests.health.looks import CANARY, Scripted, Seen, look
 from tests.patient import patient_client
@@ -73,6 +76,22 @@ def test_a_pool_without_a_living_worker_is_down_and_a_paused_one_degraded(pool: 
     assert pool.look().bad() == {"pool": Status.DEGRADED}
     pool.pause(False)
     assert pool.look().bad() == {}
+
+
+def test_what_the_workers_container_could_not_do_at_its_start_is_degraded_until_it_is_done(pool: Pool) -> None:
+    pool.create()
+    pool.heartbeat()
+    assert "registration" not in pool.look(), "a worker that runs without our container writes nothing down"
+    settings = Settings(prefect_api_url=str(pool.api.base_url).rstrip("/"))
+    with PrefectHttp(settings) as worker:
+        worker.remember(undone_name(pool.name), {"deployments": "ended with status 1: no such file", "automations": "too late"})
+        seen = pool.look()
+        assert seen.bad() == {"registration": Status.DEGRADED}
+        assert "left undone: deployments (and 1 more): ended with status 1: no such file;" in seen.sentence("registration")
+        worker.remember(undone_name(pool.name), {})
+    seen = pool.look()
+    assert (seen.bad(), seen["registration"].status) == ({}, Status.OK)
+    pool.api.delete(f"/variables/name/{undone_name(pool.name)}")
 
 
 def test_runs_that_should_have_started_long_ago_are_degraded_until_they_have(pool: Pool) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.health.dependencies import ORDER, is_aside, needs_of
+from flows.health.dependencies import BLIND, ORDER, is_aside, needs_of
 from flows.health.incidents import Happening, Incident, rank
 from flows.health.observation import Observation, Status
 from flows.health.state import State
@@ -85,7 +85,8 @@ class Book:
             self.count[happening.kind] += 1
             if happening.kind == "opened":
                 assert incident.key not in self.over | set(self.open)
-                assert of[incident.service] & set(BAD), "opened, but not bad"
+                is_blind = incident.aspect == BLIND and of[incident.service] == {UNKNOWN}
+                assert is_blind or of[incident.service] & set(BAD), "opened, but not bad"
                 assert not needs_of(incident.service) & down, "opened, but somebody else is to blame"
                 assert incident.service not in muted
                 assert (incident.service, incident.aspect) not in {(one.service, one.aspect) for one in self.open.values()}

@@ -1,4 +1,5 @@
-"""Prefect, through its API: does the server answer and reach its database, does a worker of the pool live, are runs late.
+"""Prefect, through its API: does the server answer and reach its database, does a worker of the pool live, are runs late, and
+could the worker's container register this version's deployments.
 
 The sweep itself runs on such a worker, so that a dead one is seen by the others, or by the server (see the automations).
 """
@@ -12,15 +13,17 @@ from typing import Any
 
 from blocks.errors import SettingsError
 from blocks.litellm import bearer
+from blocks.undone import undone_name
 from flows.health.findings import Findings
 from flows.health.observation import Status
 from flows.health.reach import Answer, Web, web
 from flows.health.targets import Limits, Prefect
 
-__all__ = ["SERVER", "WORKER", "check_server", "check_worker"]
+__all__ = ["SERVER", "STARTED", "WORKER", "check_server", "check_worker"]
 
 SERVER = "api"
 WORKER = "heartbeat"
+STARTED = "registration"
 
 
 async def check_server(target: Prefect, found: Findings) -> None:
@@ -49,6 +52,8 @@ async def check_worker(target: Prefect, found: Findings, limits: Limits) -> None
     with found.looking(WORKER, Status.UNKNOWN, remedy="see the Prefect server"):
         async with web(target.url, _headers(target)) as api:
             await _heartbeat(api, target.pool, found)
+            with found.looking(STARTED, Status.UNKNOWN, remedy="see the Prefect server"):
+                await _started(api, target.pool, found)
             with found.looking("late-runs", Status.UNKNOWN, remedy="see the Prefect server"):
                 await _late(api, target.pool, found, limits)
 
@@ -75,6 +80,22 @@ async def _heartbeat(api: Web, pool: str, found: Findings) -> None:
         found.add("pool", Status.DEGRADED, sentence)
     else:
         found.add("pool", Status.OK, f"the work pool {pool} takes flow runs")
+
+
+async def _started(api: Web, pool: str, found: Findings) -> None:
+    """What the newest container of a worker could not do at its start; nothing is seen where no container writes that down."""
+    answer = await api.get(f"variables/name/{undone_name(pool)}")
+    if answer.status == 404:
+        return
+    _expected(answer)
+    undone = answer.json().get("value")
+    if not isinstance(undone, dict) or not undone:
+        found.add(STARTED, Status.OK, "the worker's start left nothing undone")
+        return
+    name, why = next(iter(undone.items()))
+    more = f" (and {len(undone) - 1} more)" if len(undone) > 1 else ""
+    todo = "what an earlier version registered runs on; it is tried again every five minutes, the worker's log has the rest"
+    found.add(STARTED, Status.DEGRADED, f"the worker's start left undone: {name}{more}: {why}; {todo}")
 
 
 async def _late(api: Web, pool: str, found: Findings, limits: Limits) -> None:
