@@ -9,6 +9,7 @@ from typing import Any
 from blocks.railway_api.api import RailwayApi
 from blocks.railway_api.models import DeploymentStatus, ServiceInstance
 from flows.deploy.present import Present, PresentService, PresentVolume, Shape
+from flows.deploy.variables import public
 from railway.stack import Stack
 
 __all__ = ["look"]
@@ -27,6 +28,7 @@ def look(api: RailwayApi, stack: Stack, *, before: Present | None = None, fresh:
     Raises:
         RailwayError: it cannot be read, or not by this token.
     """
+    api.graphql.secrets.publish(public(stack))
     inventory = api.inventory()
     sealed: dict[str, set[str]] = {}
     for meta in api.variable_meta():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from flows.deploy.actions import Assignment
 from flows.deploy.present import PresentService
-from railway.stack import Secret, SecretKind, Service
+from railway.stack import Secret, SecretKind, Service, Stack
 
-__all__ = ["assignments", "missing", "not_given"]
+__all__ = ["assignments", "missing", "not_given", "public"]
 
 
 def assignments(service: Service, there: PresentService, given: Collection[str] = ()) -> tuple[Assignment, ...]:
@@ -51,3 +51,11 @@ def not_given(service: Service, there: PresentService, given: Collection[str] = 
             what = f" ({value.what})" if value.what else ""
             found.append(f"{service.name}: {name}{what} is not there; export it here, or set it on the service in Railway")
     return found
+
+
+def public(stack: Stack) -> Iterator[tuple[str, str]]:
+    """Yield names and values that stand in the repository, so that a message may have them: all but secrets."""
+    for service in stack.services.values():
+        yield from ((name, value.text) for name, value in service.variables.items() if not isinstance(value, Secret))
+        if service.start_command:
+            yield "startCommand", service.start_command

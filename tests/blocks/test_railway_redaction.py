@@ -144,6 +144,25 @@ def test_the_token_among_railways_own_variables_is_a_secret() -> None:
     assert secrets.scrub("canary-1 canary-2") == f"{HIDDEN} {HIDDEN}"
 
 
+def test_what_a_stack_says_to_everybody_stays_readable_and_nothing_else() -> None:
+    secrets = Secrets()
+    secrets.learn(
+        {"POSTGRES_DB": "litellm", "AUTH_DISABLE_SIGNUP": "true", "CONFIG": "first: line\nsecond: line", "OWN": "canary-1"}
+    )
+    secrets.learn({"REDIS_HOST": "redis.railway.internal", "URL": "http://langfuse-web.railway.internal:3000/api"})
+    secrets.publish([("LITELLM_DATABASE", "litellm"), ("AUTH_DISABLE_SIGNUP", "true"), ("CONFIG", "first: line\nsecond: line")])
+    text = "litellm cannot reach redis.railway.internal: it is true that second: line of http://langfuse-web.railway.internal:3000/api"
+    assert secrets.scrub(text) == text
+    assert secrets.scrub("canary-1 is of nobody's stack") == f"{HIDDEN} is of nobody's stack"
+
+
+def test_a_secret_that_is_a_public_word_elsewhere_is_still_a_secret() -> None:
+    secrets = Secrets(["always-canary"])
+    secrets.publish([("POSTGRES_DB", "litellm"), ("REGION", "always-canary")])
+    secrets.learn({"LITELLM_DB_PASSWORD": "litellm", "DATABASE_URL": "postgresql://u:word@redis.railway.internal:5432/x"})
+    assert secrets.scrub("litellm word always-canary") == " ".join([HIDDEN] * 3)
+
+
 @settings(max_examples=20)
 @given(st.text(min_size=6).filter(lambda text: text.strip("* \n\r") != ""), st.text(), st.text())
 def test_a_known_value_never_stands_in_what_was_scrubbed(value: str, before: str, after: str) -> None:
