@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from blocks.errors import RailwayError
+from blocks.errors import GuardRefused, RailwayError
 from blocks.railway_api import documents
 from blocks.railway_api.models import VolumeBackup, VolumeInstance
 from blocks.railway_api.session import Session
@@ -29,6 +29,15 @@ class Volumes(Session):
         if region is not None:
             given["region"] = region
         return str(self._do(documents.VOLUME_CREATE, input=given)["id"])
+
+    def delete_volume(self, volume_id: str) -> None:
+        """Delete a volume that no service has any more, with its data and its backups; Railway keeps it for 48 hours."""
+        attached = next((one.service_id for one in self.inventory().volumes if one.volume_id == volume_id), None)
+        if attached:
+            raise GuardRefused(
+                f"railway: volume {volume_id} was not deleted: {self._name(attached)} has it; delete that service first"
+            )
+        self._do(documents.VOLUME_DELETE, volumeId=volume_id)
 
     def volume(self, volume_instance_id: str) -> VolumeInstance:
         """Read one volume of this environment."""

@@ -14,7 +14,7 @@ from blocks.keys import BackupKeys
 from blocks.object_store import BackupStore
 from blocks.postgres import PINNED, PostgresServer, explained
 from blocks.postgres_tools import tool_version
-from flows.backup.manifest import PostgresDatabase, PostgresGlobals, SequenceBounds
+from flows.backup.manifest import PostgresDatabase, PostgresGlobals, SequenceBounds, StoredObject
 from flows.backup.postgres_reading import Guarded, Reading
 from flows.backup.postgres_snapshot import QUEUED_TIMEOUT_S, TRIES, Frozen, freeze
 from flows.backup.stream import CHUNK, ProcessOutput, store_encrypted
@@ -59,9 +59,42 @@ def dump_database(
         AccessDenied: what the role may not read, and the statement that allows it.
         VersionMismatch: no pg_dump here fits the server.
     """
+
+    def sink(source: IO[bytes], expected_bytes: int) -> StoredObject:
+        return store_encrypted(store, prefix, dump_key(database), source, keys, expected_bytes=expected_bytes)
+
+    return dump_into(
+        server,
+        database,
+        sink,
+        checksums=checksums,
+        connections=connections,
+        lock_timeout_s=lock_timeout_s,
+        progress=progress,
+    )
+
+
+def dump_into(
+    server: PostgresServer,
+    database: str,
+    sink: Callable[[IO[bytes], int], StoredObject],
+    *,
+    target_major: int | None = None,
+    checksums: bool = True,
+    connections: int = 1,
+    lock_timeout_s: int = 60,
+    progress: Callable[[str], None] = lambda _: None,
+) -> PostgresDatabase:
+    """Dump one database to wherever `sink` takes it; all else is as in `dump_database`.
+
+    Args:
+        sink: reads the dump to its end, given a guess of its size in bytes, and says what it read. What the source raises in
+            `read` has to come out of it.
+        target_major: of a newer server that the dump is for, whose own pg_dump knows best what that one takes.
+    """
     started_at = datetime.now(UTC)
     version, major = server.server_version()
-    pg_dump = server.tool("pg_dump", major)
+    pg_dump = server.tool("pg_dump", max(major, target_major or major))
     server.check_readable(database)
     argv = [str(pg_dump), "--format=custom", "--compress=0", "--no-password", f"--lock-wait-timeout={QUEUED_TIMEOUT_S}s"]
     with _begun(server, database, argv, max(1, connections), lock_timeout_s, progress) as (frozen, process, dump):
@@ -76,14 +109,7 @@ def dump_database(
 
         with Reading(frozen, database, checksums=checksums, progress=progress, on_failure=process.kill) as reading:
             source = io.BufferedReader(Guarded(dump, reading.check, at_end), CHUNK)
-            stored = store_encrypted(
-                store,
-                prefix,
-                dump_key(database),
-                cast(IO[bytes], source),
-                keys,
-                expected_bytes=sum(table.bytes for table in frozen.tables),
-            )
+            stored = sink(cast(IO[bytes], source), sum(table.bytes for table in frozen.tables))
             content, tables = reading.wait()
     progress(f"postgres {database}: {stored.plain_bytes} bytes dumped, {stored.bytes} stored, {len(tables)} tables")
     return PostgresDatabase(

@@ -23,6 +23,7 @@ from flows.deploy.present import Present
 from flows.deploy.refuse import reasons
 from flows.deploy.rollout import Pace, roll_out
 from flows.deploy.setup_service import run_setup
+from flows.deploy.standing_in import standing_in
 
 __all__ = ["Done", "Report", "converge", "preview"]
 
@@ -59,6 +60,7 @@ def preview(api: RailwayApi, order: Order) -> Plan:
     Raises:
         GuardRefused: it would not begin, and why.
     """
+    order = standing_in(api, order)
     present = look(api, order.stack)
     if why := reasons(order, present):
         raise GuardRefused("deploy: nothing was changed: " + "; ".join(why))
@@ -85,6 +87,7 @@ def converge(
         DeploymentFailed: a service did not come up; what was done before stays, and running it again goes on from there.
         StackError: after everything was done there is still a difference.
     """
+    order = standing_in(api, order)
     plan = preview(api, order)
     report = Report(plan)
     if plan.actions:

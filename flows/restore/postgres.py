@@ -66,7 +66,7 @@ def restore_database(
         verify_stored(store, prefix, component.object)
     with fresh_database(server, component, target, elsewhere=elsewhere):
         load_dump(server, component, store, prefix, keys, target)
-        _finish(server, component, target, analyze=analyze)
+        finish_database(server, component, target, analyze=analyze)
 
 
 @contextmanager
@@ -99,6 +99,12 @@ def load_dump(
     Raises:
         RestoreFailed: pg_restore failed.
     """
+    with open_encrypted(store, prefix, component.object, keys) as source:
+        pour_dump(server, component, source, target, *options)
+
+
+def pour_dump(server: PostgresServer, component: PostgresDatabase, source: IO[bytes], target: str, *options: str) -> None:
+    """Feed a dump to pg_restore, wherever it comes from; as `load_dump`."""
     argv = [
         str(pg_restore(server, component)),
         "--format=custom",
@@ -109,8 +115,7 @@ def load_dump(
         f"--dbname={server.dbname_argument(target)}",
     ]
     environment = server.conninfo_env(target) | {"PGOPTIONS": "-c synchronous_commit=off"}  # the swap's commit flushes all
-    with open_encrypted(store, prefix, component.object, keys) as source:
-        feed(f"pg_restore {target}", argv, environment, source)
+    feed(f"pg_restore {target}", argv, environment, source)
 
 
 def refuse_unfit(server: PostgresServer, component: PostgresDatabase) -> None:
@@ -261,7 +266,7 @@ def _listen(stderr: IO[bytes], errors: list[str]) -> None:
                 errors.append(line.decode(errors="replace").strip())
 
 
-def _finish(server: PostgresServer, component: PostgresDatabase, target: str, *, analyze: bool) -> None:
+def finish_database(server: PostgresServer, component: PostgresDatabase, target: str, *, analyze: bool = True) -> None:
     """Set the properties, collect statistics, and begin counting writes from zero (`describe_undo` reads the count)."""
     with server.connect() as connection, explained(target, "set properties"):
         for statement in property_statements(component.properties, sql.Identifier(target).as_string(None)):

@@ -110,17 +110,25 @@ def describe_undo(server: PostgresServer, live: str, kept: str, *, existed: bool
     back = f"{kept} ({sizes[kept]}) is put back" if existed else "there was none before: the name becomes free"
     if live not in sizes:
         return f"postgres {live}: {back}; there is no live one now"
-    with server.connect(live) as connection, explained(live, "read the statistics"):
+    writes = written_since(server, live, "the restore")
+    return f"postgres {live}: {back}; of the present one ({sizes[live]}), {writes}"
+
+
+def written_since(server: PostgresServer, database: str, what: str) -> str:
+    """Say how much was written to a database since its copy was made: the server's own count per table.
+
+    Args:
+        what: made the copy, for people. The server forgets the count when it crashes, and that is said, too.
+    """
+    with server.connect(database) as connection, explained(database, "read the statistics"):
         since = connection.execute(_SINCE).fetchone()
         tables = [
             f"{name} ({inserts}+ {updates}~ {deletes}-)" for name, inserts, updates, deletes in connection.execute(_WRITES)
         ]
     if not since or since[0] is None:
-        writes = "how much was written since the restore is not known, as the server has lost its statistics"
-    else:
-        shown = ", ".join(tables[:5]) + (f" and {len(tables) - 5} more tables" if len(tables) > 5 else "")
-        writes = f"written since {since[0]} UTC (rows inserted+ updated~ deleted-): {shown or 'nothing'}"
-    return f"postgres {live}: {back}; of the present one ({sizes[live]}), {writes}"
+        return f"how much was written since {what} is not known, as the server has lost its statistics"
+    shown = ", ".join(tables[:5]) + (f" and {len(tables) - 5} more tables" if len(tables) > 5 else "")
+    return f"written since {since[0]} UTC (rows inserted+ updated~ deleted-): {shown or 'nothing'}"
 
 
 def _exchange(
