@@ -189,6 +189,7 @@ def test_an_undo_that_dies_at_any_journal_entry_is_finished_by_the_next_process(
     assert died_at > 4
 
 
+@pytest.mark.long
 def test_clickhouse_killed_between_two_exchanges(lab: Lab, clickhouse_engine: ClickHouseEngine) -> None:
     name = lab.database(*VIEWS)
     with lab.server.client() as client:

@@ -161,6 +161,7 @@ def test_a_manifest_is_found_in_either_store(copied: Lab, empty_first: Lab) -> N
 # --- object lock ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_with_object_lock_everything_that_was_deleted_with_the_second_stores_own_keys_comes_back(locked: Lab) -> None:
     locked.copy()
     second = locked.second

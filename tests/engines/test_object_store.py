@@ -399,6 +399,7 @@ def assert_kept(engine: S3Engine, acknowledged: list[int]) -> None:
         assert read(client, f"numbers/{number}") == b"%d" % number * 1000
 
 
+@pytest.mark.long
 def test_acknowledged_objects_outlive_kill_in_the_middle_of_writes_then_a_stop_then_a_move_to_other_ports(
     tmp_path: Path,
 ) -> None:

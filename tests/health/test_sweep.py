@@ -206,6 +206,7 @@ def remembered() -> State:
     return State.from_text(asyncio.run(load_text(memory_name(SWEPT))), SWEPT)
 
 
+@pytest.mark.long
 def test_a_service_that_dies_is_one_incident_that_is_told_emitted_shown_and_ended(
     swept: AlertSinks, sandbox: Sandbox, server: httpx.Client
 ) -> None:
@@ -246,5 +247,5 @@ def test_a_damaged_memory_and_half_a_channel_fail_the_run_and_still_the_services
         asyncio.run(health())
     monkeypatch.setenv("SLACK_CHANNEL", "")
     with pytest.raises(ServiceError, match=r"^sweep: alerts: setting SLACK_CHANNEL is not set"):
-        asyncio.run(health())  # the other channels are spoken to all the same, as in tests/health/test_outbox.py
+        asyncio.run(health())  # the other channels are spoken to all the same, as in tests/health/test_outbox_trouble.py
     assert f"{remembered().swept_at:%H:%M:%S}" in str(sandbox.artifact(f"health-{SWEPT}"))

@@ -143,6 +143,7 @@ def test_an_exchanged_object_is_refused_before_anything_is_restored(backed_up: N
     assert side_databases(backed_up) == []
 
 
+@pytest.mark.long
 def test_without_confirmation_the_run_pauses_and_goes_on_when_a_person_approves(backed_up: Night) -> None:
     run_id = backed_up.sandbox.api.start_run("restore/on-demand", {"request": LANGFUSE | {"confirm": ""}})
     backed_up.sandbox.api.wait_for_state(run_id, "PAUSED")
@@ -155,6 +156,7 @@ def test_without_confirmation_the_run_pauses_and_goes_on_when_a_person_approves(
     backed_up.call("restore", action="forget", confirm="sandbox")
 
 
+@pytest.mark.long
 def test_a_rejected_run_changes_nothing(backed_up: Night) -> None:
     run_id = backed_up.sandbox.api.start_run("restore/on-demand", {"request": LANGFUSE | {"confirm": ""}})
     backed_up.sandbox.api.wait_for_state(run_id, "PAUSED")
@@ -165,6 +167,7 @@ def test_a_rejected_run_changes_nothing(backed_up: Night) -> None:
     assert side_databases(backed_up) == []
 
 
+@pytest.mark.long
 def test_a_restore_of_everything_puts_objects_back_and_its_undo_takes_them_away(night: Night) -> None:
     night.call("backup")
     before = night.bucket()

@@ -56,6 +56,7 @@ def watched_arguments() -> Iterator[set[bytes]]:
         thread.join()
 
 
+@pytest.mark.long
 def test_no_secret_appears_in_logs_arguments_artifacts_or_the_store(night: Night, canaries: dict[str, str]) -> None:
     with watched_arguments() as arguments:
         result = night.sandbox.run_deployment("backup/on-demand", {"request": {"label": "canary"}})

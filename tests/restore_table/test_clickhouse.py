@@ -154,6 +154,7 @@ def test_a_partition_is_exchanged_and_exchanged_back_from_a_difference_to_anothe
         drop_sides(rooms, client)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("partition", "steps"), [("202402", ("move in", "drop")), ("", ("saved",))])
 def test_a_swap_or_undo_that_is_killed_is_finished_by_the_next_run(
     rooms: Rooms, partition: str, steps: tuple[str, ...]

@@ -16,6 +16,8 @@ from flows.restore_table.flow import TableRequest, restore_table
 from flows.restore_table.journal import TableJournal
 from shared.sandbox.stack import Sandbox
 
+pytestmark = pytest.mark.long
+
 DATABASE = "litellm"
 PREPARE = """
 CREATE TABLE item (id int PRIMARY KEY, note text);

@@ -16,6 +16,8 @@ from railway.worker.reaper import STARTING, Reaper, Silence, silence_of
 from shared.engines.process import free_port, wait_until
 from tests.worker.conftest import AUTH, POOL, Prefect
 
+pytestmark = pytest.mark.long
+
 NOW = datetime.now(UTC)
 
 

@@ -16,6 +16,7 @@ from tests.worker.conftest import POOL, Prefect
 from tests.worker.container import container
 
 
+@pytest.mark.long
 def test_when_the_worker_is_killed_the_container_ends_and_its_run_tells_its_own_state(prefect: Prefect, tmp_path: Path) -> None:
     environment = {**prefect.server.client_environment(), "WORK_POOL": POOL}
     trace = tmp_path / "trace"
