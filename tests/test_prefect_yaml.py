@@ -33,6 +33,7 @@ SCHEDULED = {
     "copy/nightly",
     "drill/nightly",
     "health/sweep",
+    "images/daily",
     "prune/daily",
     "smoke/post-deploy",
     "verify/daily",

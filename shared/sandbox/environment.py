@@ -63,6 +63,7 @@ def variables(sandbox: Sandbox) -> dict[str, str]:
         "BACKUP_VERIFY_KEY": keys.verify_key,
         "LITELLM_SALT_KEY": keys.litellm_salt_key,
         "ENCRYPTION_KEY": keys.encryption_key,
+        "REGISTRY_URL": sandbox.registry.url,
         **({} if sandbox.applications is None else sandbox.applications.environment()),
         "DRILL_DIRECTORY": str(sandbox.directory / "drill"),
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",

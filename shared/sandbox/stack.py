@@ -28,6 +28,9 @@ from shared.sandbox.postgres_roles import create_roles_and_databases
 from shared.sandbox.prefect_api import FlowRunResult, PrefectApi
 from shared.sandbox.prefect_server import PrefectServer
 from shared.sandbox.prefect_worker import PrefectWorker
+from shared.sandbox.railway_runtime.catalogue import Catalogue
+from shared.sandbox.railway_runtime.registry import IMAGES
+from shared.sandbox.registry import RegistryDouble
 from shared.sandbox.together import Commands, stop_together, together
 
 __all__ = ["ROOT", "STATE", "Sandbox"]
@@ -55,7 +58,7 @@ class Sandbox:
 
     Attributes:
         postgres, clickhouse, redis, store: the engines, from `start` on; `store` is the S3 server.
-        second_store: another S3 server, which copies of the backups go to.
+        second_store: another S3 server, which copies of the backups go to. registry: the double of all image registries.
         keys: the secrets that no engine makes for itself. applications: LiteLLM, Langfuse and the sinks, or None.
         seconds: how long each part took to start, by name.
     """
@@ -71,6 +74,7 @@ class Sandbox:
     redis: RedisEngine
     store: S3Engine
     second_store: S3Engine
+    registry: RegistryDouble
     keys: SandboxKeys
     applications: Applications | None = None
 
@@ -129,6 +133,7 @@ class Sandbox:
                 "s3": self._start_store,
                 "second s3": self._start_second_store,
                 "redis": self.redis.start,
+                "registries": self.registry.start,
             }
             self._start_together(first)
             later = dict(self.applications.steps()) if self.applications is not None else {}
@@ -255,6 +260,7 @@ class Sandbox:
         self.second_store = S3Engine(
             self.directory / "s3-copies", identities=[Identity.owner(self.copy_bucket, self.keys.copy_secret_key)]
         )
+        self.registry = RegistryDouble(Catalogue(IMAGES))
         if self._langfuse_version is not None:
             self.applications = Applications(self, langfuse_version=self._langfuse_version)
             self.applications.install()
@@ -313,7 +319,10 @@ class Sandbox:
             self._api.close()
         if self.applications is not None:
             stop_together(self.applications.stops())
-        parts = [getattr(self, name, None) for name in ("_server", "postgres", "clickhouse", "redis", "store", "second_store")]
+        parts = [
+            getattr(self, name, None)
+            for name in ("_server", "postgres", "clickhouse", "redis", "store", "second_store", "registry")
+        ]
         stop_together({str(index): part.stop for index, part in enumerate(parts) if part is not None})
 
     def _exit_on_sigterm(self) -> None:
