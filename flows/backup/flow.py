@@ -6,10 +6,12 @@ from prefect import flow
 from pydantic import BaseModel, Field
 
 from flows import catalogue
+from flows.backup.manifest import Manifest
 from flows.backup.references import references
 from flows.backup.sets import new_set, refuse_unknown, wanted
 from flows.backup.tasks import backup_clickhouse, backup_globals, backup_objects, backup_postgres, earlier_backups
 from flows.backup.views import show_catalogue, show_set
+from flows.lease import Lease
 from flows.report import Progress, line
 from flows.stack import Stack
 from flows.verify.tasks import check_presence
@@ -40,8 +42,26 @@ def backup(request: BackupRequest = BackupRequest()) -> str:
         LeaseHeld: a backup, restore, upgrade, prune or copy of this stack is under way.
     """
     stack = Stack.load()
+    manifest = take(stack, request)
+    line(f"committed {manifest.id}: {catalogue.size(manifest.stored_bytes)} in {len(manifest.components)} components")
+    check_presence(stack, catalogue.read(stack.store, stack.keys).entries)
+    show_set(manifest)
+    show_catalogue(stack)
+    return manifest.id
+
+
+def take(stack: Stack, request: BackupRequest, outer: Lease | None = None) -> Manifest:
+    """Take one set and commit it: what the flow does, and an upgrade before it changes anything.
+
+    Args:
+        outer: the stack's lock, where an outer flow holds it.
+    Raises: as the flow.
+    """
     refuse_unknown(request.components)
-    with stack.exclusive("backup") as lease, new_set(stack, lease, label=request.label, protect=request.protect) as backup_set:
+    with (
+        stack.exclusive("backup", outer) as lease,
+        new_set(stack, lease, label=request.label, protect=request.protect) as backup_set,
+    ):
         known = catalogue.read(stack.store, stack.keys)
         clickhouse = wanted(request.components, "clickhouse", stack.clickhouse_databases())
         postgres = wanted(request.components, "postgres", stack.postgres_databases())
@@ -64,9 +84,4 @@ def backup(request: BackupRequest = BackupRequest()) -> str:
                 progress.step()
             backup_set.add(*taken)
             backup_set.dangling = refer.dead_ends(stack, backup_set.prefix, clickhouse, postgres, taken)
-        manifest = backup_set.commit()
-    line(f"committed {manifest.id}: {catalogue.size(manifest.stored_bytes)} in {len(manifest.components)} components")
-    check_presence(stack, catalogue.read(stack.store, stack.keys).entries)
-    show_set(manifest)
-    show_catalogue(stack)
-    return manifest.id
+        return backup_set.commit()

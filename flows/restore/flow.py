@@ -10,15 +10,17 @@ from pydantic import BaseModel, Field
 
 from flows import catalogue
 from flows.approval import approve
+from flows.backup.manifest import Manifest
 from flows.copy.view import Source, reading_from
 from flows.health.maintenance import swapping
+from flows.lease import Lease
 from flows.report import Progress, line
 from flows.restore import undo as undoing
 from flows.restore.checks import refuse_changed, refuse_unfit
-from flows.restore.choose import chosen
+from flows.restore.choose import Parts, chosen
 from flows.restore.journal import RestoreJournal
 from flows.restore.objects import plan_buckets, refuse_overwriting
-from flows.restore.plan import describe, plan_restore
+from flows.restore.plan import RestorePlan, describe, plan_restore
 from flows.restore.steps import begin, check_stored, discard_staged_on_failure, empty_redis_after, stage, swap_all
 from flows.restore.views import show_plan, show_restore
 from flows.stack import Stack
@@ -74,19 +76,30 @@ def restore(request: RestoreRequest = RestoreRequest()) -> RestoreJournal | None
             return None
         approve(stack.name, request.confirm, describe(plan))
         with stack.exclusive("restore") as lease:
-            undoing.settle(stack)  # a restore that died before this one
-            refuse_changed(plan, plan_restore(stack, manifest, parts, plan.id))  # since it was approved
-            check_stored(source, manifest, parts)  # hashes of stored bytes, before anything is fed to an engine
-            journal = begin(stack, plan)
-            with discard_staged_on_failure(stack, journal):
-                progress = Progress(f"restore-progress-{stack.name}", f"Restore {plan.id}: staging", len(plan.steps))
-                for step in plan.steps:
-                    stage(source, manifest, step)  # side by side, then compared with the manifest; the live one keeps serving
-                    progress.step()
-                lease.check()
-                with swapping(stack.name, journal.parts, f"restore {journal.id}"):  # the watch alerts nobody meanwhile
-                    swap_all(stack, source.store, manifest, journal)
-            empty_redis_after(stack, journal)
+            journal = carry_out(stack, source, manifest, parts, plan, lease)
     line(f"restored {manifest.id}; undo with action: undo, restore_id: {journal.id}")
     show_restore(stack, journal)
+    return journal
+
+
+def carry_out(stack: Stack, source: Stack, manifest: Manifest, parts: Parts, plan: RestorePlan, lease: Lease) -> RestoreJournal:
+    """Stage, compare and swap, under the stack's lock; what the flow does, and an upgrade whose data has to go back.
+
+    Args:
+        source: the stack as it reads the set. plan: as it was approved.
+    Raises: as the flow.
+    """
+    undoing.settle(stack)  # a restore that died before this one
+    refuse_changed(plan, plan_restore(stack, manifest, parts, plan.id))  # since it was approved
+    check_stored(source, manifest, parts)  # hashes of stored bytes, before anything is fed to an engine
+    journal = begin(stack, plan)
+    with discard_staged_on_failure(stack, journal):
+        progress = Progress(f"restore-progress-{stack.name}", f"Restore {plan.id}: staging", len(plan.steps))
+        for step in plan.steps:
+            stage(source, manifest, step)  # side by side, then compared with the manifest; the live one keeps serving
+            progress.step()
+        lease.check()
+        with swapping(stack.name, journal.parts, f"restore {journal.id}"):  # the watch alerts nobody meanwhile
+            swap_all(stack, source.store, manifest, journal)
+    empty_redis_after(stack, journal)
     return journal

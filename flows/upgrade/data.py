@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from blocks.errors import DeploymentFailed, StackError
 from blocks.railway_api.certainty import certainly
 from blocks.railway_api.models import VolumeBackup, VolumeInstance
 from flows.upgrade.orders import ServiceChange, ServicePlan
-from flows.upgrade.outside import Schemas
 from flows.upgrade.rules import ClickHouseSchema, Facts, PrismaSchema, Version, Way, way_back
 from flows.upgrade.steps import Context, Step
 
@@ -44,9 +44,8 @@ class SecureData(Step):
     def do(self, context: Context) -> str:
         """As in `Step`."""
         journal, plan = context.journal, self.plan
-        schemas = context.outside.schemas()
         if "schemas" not in context.record(self).facts:
-            context.note(self, schemas=json.dumps(asdict(schemas)))
+            context.note(self, schemas=_noted(context.outside.databases()))
         if not journal.set_id:
             label = f"before upgrade {journal.id}"
             journal.set_id = plan.set_id or context.outside.take_set(label, context.lease, drill=plan.drill)
@@ -78,8 +77,8 @@ class SecureData(Step):
 
     def _moved(self, context: Context, changes: Iterable[ServiceChange]) -> str:
         """Say why the data has to go back, now that one can see what the new version did; empty where it need not."""
-        then = _facts(json.loads(context.record(self).facts.get("schemas", "{}")))
-        now = _facts(asdict(context.outside.schemas()))
+        then = _read(context.record(self).facts.get("schemas", ""))
+        now = context.outside.databases()
         for one in changes:
             found = way_back(one.service, Version.of(one.old), Version.of(one.new), then, now)
             if found.way is Way.DATA:
@@ -159,21 +158,24 @@ def _stop(context: Context, changes: Iterable[ServiceChange]) -> None:
                 continue  # given up, as asked
 
 
-def _facts(schemas: dict[str, dict[str, object] | None]) -> Facts:
-    found = Schemas(
-        litellm=_prisma(schemas.get("litellm")),
-        langfuse=_prisma(schemas.get("langfuse")),
-        clickhouse=ClickHouseSchema(**schemas["clickhouse"]) if schemas.get("clickhouse") else None,  # type: ignore[arg-type]
-    )
-    return Facts(litellm_schema=found.litellm, langfuse_schema=found.langfuse, clickhouse_schema=found.clickhouse)
+def _noted(facts: Facts) -> str:
+    """Write down how far the databases are migrated."""
+    return json.dumps({name: asdict(found) if (found := getattr(facts, name)) else None for name in _SCHEMAS})
 
 
-def _prisma(found: dict[str, object] | None) -> PrismaSchema | None:
-    if not found:
-        return None
-    unfinished = found.get("unfinished", ())
-    return PrismaSchema(
-        applied=int(str(found["applied"])),
-        newest=str(found.get("newest", "")),
-        unfinished=tuple(str(one) for one in unfinished) if isinstance(unfinished, list | tuple) else (),
+def _read(noted: str) -> Facts:
+    """Read what `_noted` wrote; nothing is known where it wrote nothing."""
+    found = json.loads(noted or "{}")
+    litellm, langfuse, clickhouse = (found.get(name) for name in _SCHEMAS)
+    return Facts(
+        litellm_schema=_prisma(litellm),
+        langfuse_schema=_prisma(langfuse),
+        clickhouse_schema=ClickHouseSchema(**clickhouse) if clickhouse else None,
     )
+
+
+def _prisma(found: dict[str, Any] | None) -> PrismaSchema | None:
+    return PrismaSchema(**{**found, "unfinished": tuple(found["unfinished"])}) if found else None
+
+
+_SCHEMAS = ("litellm_schema", "langfuse_schema", "clickhouse_schema")

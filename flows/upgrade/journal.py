@@ -48,6 +48,7 @@ class UpgradeJournal(Journal):
         images: from and to, by service: `{"litellm": ("ghcr.io/...:v1.102.4", "ghcr.io/...:v1.103.0")}`.
         set_id: of the backup that stands for the data as it was; empty where none is needed.
         steps: in order. fault: why it was undone, in a line. run: the flow run that began it.
+        resumed: how often another process went on with it.
     """
 
     kind: str
@@ -61,6 +62,7 @@ class UpgradeJournal(Journal):
     steps: list[StepRecord] = Field(default_factory=list)
     fault: str = ""
     run: str = ""
+    resumed: int = 0
 
     def record(self, name: str) -> StepRecord:
         """Return the record of a step.

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from flows.lease import Lease
-from flows.upgrade.rules.facts import ClickHouseSchema, Facts, PrismaSchema
+from flows.upgrade.rules import Facts
 
-__all__ = ["Fault", "Outside", "Schemas"]
+__all__ = ["Fault", "Outside"]
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,6 @@ class Fault:
         return f"{self.service}: {self.aspect}"
 
 
-@dataclass(frozen=True)
-class Schemas:
-    """How far the databases are migrated; None where nobody could read it."""
-
-    litellm: PrismaSchema | None = None
-    langfuse: PrismaSchema | None = None
-    clickhouse: ClickHouseSchema | None = None
-
-
 class Outside(ABC):
     """Beside Railway. Every method may raise a `StackError`."""
 
@@ -52,16 +43,8 @@ class Outside(ABC):
         """Look at services as a sweep does; returns what is wrong with them, none where nothing is."""
 
     @abstractmethod
-    def facts(self, images: Mapping[str, str], variables: Mapping[str, Mapping[str, str]]) -> Facts:
-        """Read what the version rules have to know, beside what Railway says.
-
-        Args:
-            images: that run, by service. variables: of the applications.
-        """
-
-    @abstractmethod
-    def schemas(self) -> Schemas:
-        """Read how far the databases are migrated; raises for nothing."""
+    def databases(self) -> Facts:
+        """Read of the rules' facts what stands in the databases; None where nobody could read it. Raises for nothing."""
 
     @abstractmethod
     def need_image(self, image: str) -> str:

@@ -52,6 +52,8 @@ class KeepRunning(Step):
         if mark == _NOT_THERE:
             delete_where_set(context, change.service_id, DEPLOYED)  # first: Railway may deploy because of it
         untouched = latest is not None and latest.id == facts.get(f"deployment of {change.service}")
+        if change.own and latest is not None and latest.image == change.old:
+            untouched = True  # deployed back by a run that ended with it
         deployed = False
         if not (untouched and latest and latest.status is DeploymentStatus.SUCCESS and not latest.stopped):
             self._deploy(context, change)
