@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, Field
 
+from blocks.errors import RestoreRefused
 from blocks.object_store import BackupStore
 from flows import journals
 from flows.journals import Journal
@@ -89,3 +91,32 @@ def load_all(store: BackupStore) -> list[RestoreJournal]:
         IntegrityError: one cannot be read; says which.
     """
     return journals.load_all(store, FOLDER, RestoreJournal)
+
+
+class Restored(Protocol):
+    """A journal of any kind of restore."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def phase(self) -> Phase: ...
+
+
+R = TypeVar("R", bound=Restored)
+
+
+def pick(journals: Sequence[R], restore_id: str, what: str = "") -> R:
+    """Find the restore that a person means.
+
+    Args:
+        journals: oldest first. restore_id: `latest` or an id. what: kind of restore, for the message: `of a table `.
+    Raises:
+        RestoreRefused: there is none, which names the latest; or it is over, or was never swapped in.
+    """
+    known = ", ".join(journal.id for journal in journals[-3:]) or "none"
+    found = [j for j in journals if j.id == restore_id or (restore_id == "latest" and j.phase in ("done", "undone", *OPEN))]
+    if not found:
+        raise RestoreRefused(f"there is no restore {restore_id!r} {what}to act on; the latest are: {known}")
+    if found[-1].phase in ("given up", "forgotten", "staging"):
+        raise RestoreRefused(f"restore {found[-1].id} was {found[-1].phase}: there is nothing to undo or to forget")
+    return found[-1]

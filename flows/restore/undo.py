@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from blocks.errors import RestoreRefused
 from flows import catalogue
 from flows.approval import approve
 from flows.copy.catalogue import holding
@@ -14,7 +13,7 @@ from flows.restore import clickhouse as on_clickhouse
 from flows.restore import objects, postgres_swap
 from flows.restore import postgres as on_postgres
 from flows.restore.choose import side_name
-from flows.restore.journal import OPEN, RestoreJournal, Step, load_all, save
+from flows.restore.journal import OPEN, RestoreJournal, Step, load_all, pick, save
 from flows.restore.steps import discard_staged, swap_all
 from flows.restore.views import show_restore
 from flows.stack import Stack
@@ -33,7 +32,7 @@ def run(stack: Stack, action: Action, restore_id: str, *, dry_run: bool, confirm
     """
     if action == "finish":
         return _finish(stack, dry_run=dry_run)
-    journal = _find(stack, restore_id)
+    journal = pick(load_all(stack.store), restore_id)
     text = _describe_undo(stack, journal) if action == "undo" else _describe_forget(journal)
     line(text)
     if dry_run:
@@ -125,17 +124,6 @@ def _finish(stack: Stack, *, dry_run: bool) -> RestoreJournal | None:
         return None
     show_restore(stack, settled[-1])
     return settled[-1]
-
-
-def _find(stack: Stack, restore_id: str) -> RestoreJournal:
-    journals = load_all(stack.store)
-    known = ", ".join(journal.id for journal in journals[-3:]) or "none"
-    found = [j for j in journals if j.id == restore_id or (restore_id == "latest" and j.phase in ("done", "undone", *OPEN))]
-    if not found:
-        raise RestoreRefused(f"there is no restore {restore_id!r} to act on; the latest are: {known}")
-    if found[-1].phase in ("given up", "forgotten", "staging"):
-        raise RestoreRefused(f"restore {found[-1].id} was {found[-1].phase}: there is nothing to undo or to forget")
-    return found[-1]
 
 
 def _describe_undo(stack: Stack, journal: RestoreJournal) -> str:

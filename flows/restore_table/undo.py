@@ -15,6 +15,7 @@ from flows.health.maintenance import swapping
 from flows.report import line
 from flows.restore import clickhouse as on_clickhouse
 from flows.restore import postgres as on_postgres
+from flows.restore.journal import pick
 from flows.restore_table.clickhouse_partition import undo_partition
 from flows.restore_table.journal import OPEN, TableJournal, load_all, save
 from flows.restore_table.live import clickhouse_live
@@ -111,19 +112,8 @@ def forget(stack: Stack, journal: TableJournal) -> None:
 
 
 def find(stack: Stack, restore_id: str) -> TableJournal:
-    """Find the restore that a person means.
-
-    Raises:
-        RestoreRefused: there is none; names the latest.
-    """
-    journals = load_all(stack.store)
-    known = ", ".join(journal.id for journal in journals[-3:]) or "none"
-    found = [j for j in journals if j.id == restore_id or (restore_id == "latest" and j.phase in ("done", "undone", *OPEN))]
-    if not found:
-        raise RestoreRefused(f"there is no restore {restore_id!r} of a table to act on; the latest are: {known}")
-    if found[-1].phase in ("given up", "forgotten", "staging"):
-        raise RestoreRefused(f"restore {found[-1].id} was {found[-1].phase}: there is nothing to undo or to forget")
-    return found[-1]
+    """Find the restore that a person means; errors as of `pick`."""
+    return pick(load_all(stack.store), restore_id, "of a table ")
 
 
 def describe_undo(stack: Stack, journal: TableJournal) -> str:
