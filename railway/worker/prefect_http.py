@@ -115,6 +115,48 @@ class PrefectHttp:
         state = {"type": state_type, "name": name, "message": message}
         self._post(f"/flow_runs/{run_id}/set_state", {"state": state, "force": True})
 
+    def deployments(self) -> list[dict[str, Any]]:
+        """Return all deployments, as the API shows them.
+
+        Raises:
+            ServiceError: as in `runs`.
+        """
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self._post("/deployments/filter", {"limit": _PAGE, "offset": len(found), "sort": "NAME_ASC"})
+            found.extend(page)
+            if len(page) < _PAGE:
+                return found
+
+    def delete_deployment(self, deployment_id: str) -> None:
+        """Delete a deployment with what it has scheduled; one that is gone already is no error.
+
+        Raises:
+            ServiceError: as in `runs`.
+        """
+        self._request("DELETE", f"/deployments/{deployment_id}", expected={404})
+
+    def remember(self, variable: str, value: Any) -> None:
+        """Write a variable.
+
+        Raises:
+            ServiceError: as in `runs`.
+        """
+        path = f"/variables/name/{variable}"
+        if self._request("PATCH", path, {"value": value}, expected={404}).status_code == httpx.codes.NOT_FOUND:
+            made = self._request("POST", "/variables/", {"name": variable, "value": value}, expected={409})
+            if made.status_code == httpx.codes.CONFLICT:  # another was faster
+                self._request("PATCH", path, {"value": value})
+
+    def recall(self, variable: str) -> Any:
+        """Return what a variable holds, None where there is none.
+
+        Raises:
+            ServiceError: as in `runs`.
+        """
+        answer = self._request("GET", f"/variables/name/{variable}", expected={404})
+        return answer.json()["value"] if answer.is_success else None
+
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         return self._request("POST", path, body).json()
 

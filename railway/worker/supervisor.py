@@ -17,6 +17,7 @@ from types import FrameType
 
 from blocks.errors import ServiceError, StackError
 from blocks.settings import Settings
+from blocks.undone import undone_name
 from railway.worker.draining import TICK, Draining
 from railway.worker.environments import Redactor, of_gateway
 from railway.worker.prefect_http import PrefectHttp
@@ -64,7 +65,9 @@ class Supervisor:
         self._prefect = PrefectHttp(settings)
         self._stopping, self._left_behind = threading.Event(), threading.Event()
         registers = settings.work_pool == DEPLOYED_TO
-        self._steps = Steps(REGISTRATION if registers else (), self._spawn_step, hide=Redactor(environment).hide)
+        self._steps = Steps(
+            REGISTRATION if registers else (), self._spawn_step, hide=Redactor(environment).hide, tell=self._tell
+        )
 
     def run(self) -> int:
         """Run until a signal comes or a program dies; returns the exit status: 0 after a signal, 1 otherwise."""
@@ -131,6 +134,15 @@ class Supervisor:
             self._left_behind.clear()
             self._steps.add(MERGES)
         return self._steps.turn()
+
+    def _tell(self, undone: Mapping[str, str]) -> bool:
+        """Write down for the sweep what could not be done; returns False where Prefect did not take it."""
+        try:
+            self._prefect.remember(undone_name(self._settings.work_pool), dict(undone))
+        except StackError as error:
+            _log.warning("the sweep does not hear of it yet: %s", error)
+            return False
+        return True
 
     def _spawn_step(self, step: Step, output: int) -> Child:
         return Child.spawn(step.name, step.module, step.arguments, self._environment, output=output)

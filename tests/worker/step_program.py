@@ -10,12 +10,14 @@ from pathlib import Path
 
 
 def main(role: str, trace: str) -> int:
-    """Leave a line in a file, and succeed, fail with a secret in the last words, or hang with a child."""
+    """Leave a line in a file, and succeed, fail with a secret in the last words, say something, or hang with a child."""
     with Path(trace).open("a", encoding="utf-8") as file:
         file.write(f"{role}\n")
-    if role == "fails":
+    if role == "fails" and not Path(trace).with_name("fails-mended").exists():
         print(f"\x1b[31m│ it did not work with {os.environ['GATEWAY_TOKEN']} │\x1b[0m\n╰────╯", file=sys.stderr)  # noqa: T201
         return 1
+    if role in ("talks", "quiet"):
+        print(f"first\ndeleted two things of {os.environ['GATEWAY_TOKEN']}")  # noqa: T201
     if role == "hangs":
         subprocess.Popen([sys.executable, "-I", "-S", "-c", "import signal; signal.pause()"])
         time.sleep(600)

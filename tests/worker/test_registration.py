@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from blocks.errors import AccessDenied, SettingsError
 from blocks.settings import Settings
+from blocks.undone import undone_name
 from flows.health.published import Outcome, publish
 from railway.worker.prefect_http import PrefectHttp
 from railway.worker.steps import DEPLOYED_TO
@@ -66,6 +67,7 @@ def pair(prefect: Prefect, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "CLICKHOUSE_HOST": "127.0.0.1",
         **CANARIES,
     }
+    _deploy_what_is_left_over(prefect)
     with ExitStack() as ending:
         (folder / "first").mkdir()
         (folder / "second").mkdir()
@@ -83,8 +85,18 @@ def pair(prefect: Prefect, tmp_path_factory: pytest.TempPathFactory) -> Iterator
                 looked = time.monotonic()
             return bool(first.pid("worker") and second.pid("worker"))
 
-        wait_until(started, timeout=240, what="both workers to start")
+        wait_until(started, timeout=280, what="both workers to start")
         yield both
+
+
+def _deploy_what_is_left_over(prefect: Prefect) -> None:
+    """A deployment of an earlier version, and one of somebody else's in the same pool."""
+    prefect.api.create_process_pool(DEPLOYED_TO)
+    flow_id = prefect.http.post("/flows/", json={"name": "gone"}).raise_for_status().json()["id"]
+    pull = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["pull"]
+    for name, entrypoint, steps in (("old", "flows/gone.py:gone", pull), ("theirs", "reports/gone.py:gone", [])):
+        document = {"name": name, "flow_id": flow_id, "entrypoint": entrypoint, "work_pool_name": DEPLOYED_TO, "path": "."}
+        prefect.http.post("/deployments/", json={**document, "pull_steps": steps}).raise_for_status()
 
 
 def _commands(running: Container) -> Iterator[str]:
@@ -103,11 +115,16 @@ def test_the_gateway_answers_before_the_registration_is_done(pair: Pair) -> None
 def test_two_containers_at_once_register_everything_once(prefect: Prefect, pair: Pair) -> None:
     for running in (pair.first, pair.second):
         log = running.log
-        steps = [log.index(f"done: {step}") for step in ("blocks", "deployments", "automations")]
+        names = ("blocks", "deployments", "deployments of earlier versions", "automations")
+        steps = [log.index(f"done: {step} (") for step in names]
         assert [*steps, log.index("worker started")] == sorted([*steps, log.index("worker started")]), log
     wanted = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
     assert {one["work_pool"]["name"] for one in wanted} == {DEPLOYED_TO}
-    ours = [name for name in prefect.api.deployments() if not name.startswith("waiting/")]
+    there = prefect.api.deployments()
+    assert ("gone/old" in there, "gone/theirs" in there) == (False, True)
+    deleted = "deleted, as prefect.yaml no longer names them: gone/old"
+    assert [deleted in running.log for running in (pair.first, pair.second)].count(True) >= 1
+    ours = [name for name in there if not name.startswith(("waiting/", "gone/"))]
     assert len(ours) == len(wanted)
     assert {"backup/nightly", "health/sweep", "alert/flow-run"} <= set(ours)
     automations = Counter(one["name"] for one in _asked(prefect, "/automations/filter"))
@@ -116,6 +133,7 @@ def test_two_containers_at_once_register_everything_once(prefect: Prefect, pair:
     documents = {one["name"] for one in _asked(prefect, "/block_documents/filter")}
     assert {STACK, f"{STACK}-backup"} <= documents
     assert prefect.http.get(f"/work_pools/{DEPLOYED_TO}").json()["type"] == "process"
+    assert prefect.http.get(f"/variables/name/{undone_name(DEPLOYED_TO)}").json()["value"] == {}
 
 
 def test_no_secret_is_in_arguments_or_logs(pair: Pair) -> None:

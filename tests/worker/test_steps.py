@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +19,19 @@ from blocks.settings import Settings
 from railway.worker.environments import Redactor
 from railway.worker.preflight import refuse_incomplete
 from railway.worker.processes import Child
-from railway.worker.steps import DEPLOYED_TO, LATER, LIMIT, MERGES, PATIENCE, PAUSES, REGISTRATION, Step, Steps
+from railway.worker.steps import (
+    DEPLOYED_TO,
+    LATER,
+    LIMIT,
+    MERGES,
+    PATIENCE,
+    PAUSES,
+    REGISTRATION,
+    TELL_AGAIN,
+    Step,
+    Steps,
+    Tell,
+)
 from shared.engines.process import wait_until
 
 CANARY = "canary-5e91"
@@ -36,14 +50,18 @@ class Clock:
 class Ground:
     """Steps whose programs leave their names in a file."""
 
-    def __init__(self, folder: Path, *roles: str) -> None:
+    def __init__(self, folder: Path, *roles: str, tell: Tell | None = None) -> None:
         self.trace, self.clock = folder / "trace", Clock()
         self.environment = {"GATEWAY_TOKEN": CANARY, "PATH": os.environ["PATH"]}
         hide = Redactor(self.environment).hide
-        self.steps = Steps([self.step(role) for role in roles], self._spawn, hide=hide, now=self.clock)
+        self.steps = Steps([self.step(role) for role in roles], self._spawn, hide=hide, tell=tell, now=self.clock)
 
     def step(self, role: str) -> Step:
         return Step(role, "tests.worker.step_program", (role, str(self.trace)))
+
+    def mend(self, role: str) -> None:
+        """Let a role that fails work from now on."""
+        self.trace.with_name(f"{role}-mended").touch()
 
     def _spawn(self, step: Step, output: int) -> Child:
         return Child.spawn(step.name, step.module, step.arguments, self.environment, output=output)
@@ -158,6 +176,39 @@ def test_a_worker_of_another_pool_needs_no_settings_of_backups() -> None:
 
 
 def test_steps_are_started_with_nothing_secret_in_their_arguments() -> None:
-    assert [step.module for step in REGISTRATION] == ["blocks", "prefect", "flows.automations"]
+    assert [step.module for step in REGISTRATION] == ["blocks", "prefect", "railway.worker.left_over", "flows.automations"]
     for step in (*REGISTRATION, MERGES):
         assert all(word.replace("-", "").isalpha() for word in step.arguments)
+
+
+def test_operators_are_told_what_is_not_done_until_it_is_and_again_where_that_failed(tmp_path: Path) -> None:
+    told: list[dict[str, str]] = []
+    takes_it = [False, True, True, True]
+
+    def tell(undone: Mapping[str, str]) -> bool:
+        told.append(dict(undone))
+        return takes_it[len(told) - 1]
+
+    ground = Ground(tmp_path, "works", "fails", tell=tell)
+    why = {"fails": "ended with status 1: it did not work with ***"}
+    ground.until(lambda: told == [why], "the first word")
+    ground.until(lambda: ground.ran().count("fails") == 1 and not ground.steps.children, "the end of the step")
+    assert (ground.turn(), told) == (False, [why]), "not before its time"
+    ground.clock.seconds += TELL_AGAIN
+    ground.until(lambda: told == [why, why], "the second word")
+    ground.mend("fails")
+    ground.clock.seconds += sum(PAUSES)
+    ground.until(lambda: told[2:] == [{}], "the end of it")
+    ground.turn()
+    assert len(told) == 3
+
+
+def test_what_a_step_says_when_it_is_done_is_in_the_log_where_that_is_worth_a_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ground = Ground(tmp_path, "quiet")
+    ground.steps.add(replace(ground.step("talks"), talks=True))
+    with caplog.at_level(logging.INFO, "railway.worker"):
+        ground.until(lambda: "done: talks" in caplog.text, "its end")
+    assert re.search(r"done: talks \(.* s\): deleted two things of \*\*\*$", caplog.text, re.MULTILINE)
+    assert re.search(r"done: quiet \(.* s\)$", caplog.text, re.MULTILINE)
