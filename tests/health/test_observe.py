@@ -8,9 +8,11 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -22,7 +24,7 @@ from blocks.settings import Settings
 from flows.health.findings import Findings
 from flows.health.observation import Observation, Status
 from flows.health.observe import Check, carry_out, checks, observe
-from flows.health.reach import AGAIN_AFTER, tls
+from flows.health.reach import Answer, Web, tls
 from flows.health.targets import ClickHouse, LiteLLM, Postgres, Prefect, PublicUrl, Store, Targets
 from shared.engines.process import free_port
 from tests.health.looks import CANARY, Scripted, Seen, look, silent_port
@@ -102,18 +104,25 @@ def test_an_answer_that_stays_away_costs_its_own_aspect_only() -> None:
 
 def test_a_service_that_is_restarting_this_very_moment_is_tried_once_more() -> None:
     port = free_port()
-    server: list[Scripted] = []
 
-    def later() -> None:
-        time.sleep(AGAIN_AFTER / 2)
-        server.append(Scripted({"/api/public/health": (200, "{}"), "/api/public/ready": (200, "{}")}, port=port).__enter__())
+    class Restarting(httpx.AsyncHTTPTransport):
+        """Refused once by the kernel, which starts the service."""
 
-    starting = threading.Thread(target=later)
-    starting.start()
-    seen = look(Targets(langfuse_web=f"http://127.0.0.1:{port}"), "langfuse-web")
-    starting.join()
-    server[0].__exit__()
-    assert seen.bad() == {}
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            try:
+                return await super().handle_async_request(request)
+            except httpx.ConnectError:
+                started.append(running.enter_context(Scripted({"/ready": (200, "{}")}, port=port)))
+                raise
+
+    async def asked() -> Answer:
+        async with httpx.AsyncClient(transport=Restarting(), base_url=f"http://127.0.0.1:{port}") as client:
+            return await Web(client).get("/ready")
+
+    started: list[Scripted] = []
+    with ExitStack() as running:
+        assert asyncio.run(asked()).status == 200
+    assert len(started) == 1, "the second try was the last"
 
 
 # --- checks that are wrong themselves --------------------------------------------------------------------------------------

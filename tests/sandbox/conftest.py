@@ -1,4 +1,4 @@
-"""What tests of the Railway stand-in share."""
+"""What tests of the Railway stand-in share, and those of the applications."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import redis
 
+from shared.sandbox.applications import Applications
+from shared.sandbox.langfuse_double import LangfuseWeb, LangfuseWorker
 from shared.sandbox.railway_api import PLANS, Behaviour, Pace, RailwayStandIn, RateLimit
+from shared.sandbox.stack import Sandbox
 from tests.sandbox.railway_operator import Operator
 from tests.sandbox.railway_processes import ProcessRuntime
 
@@ -48,3 +52,23 @@ def fresh(tmp_path: Path) -> Iterator[tuple[RailwayStandIn, ProcessRuntime, Oper
         one = Operator(stand_in)
         yield stand_in, runtime, one
         one.close()
+
+
+@pytest.fixture(scope="module")
+def apps(applications: Sandbox) -> Applications:
+    """LiteLLM, the stand-ins of Langfuse 3, and the alert sinks."""
+    assert applications.applications is not None
+    return applications.applications
+
+
+@pytest.fixture
+def four(langfuse_4: tuple[LangfuseWeb, LangfuseWorker]) -> tuple[LangfuseWeb, LangfuseWorker]:
+    """Langfuse 4 beside Langfuse 3."""
+    return langfuse_4
+
+
+@pytest.fixture
+def queue(applications: Sandbox) -> Iterator[redis.Redis]:
+    """The Redis with the queues."""
+    with redis.Redis.from_url(applications.redis.url, decode_responses=True) as client:
+        yield client

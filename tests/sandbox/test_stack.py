@@ -106,6 +106,7 @@ def test_the_backup_role_reads_what_owners_write_and_writes_nothing(sandbox: San
 OF_APPLICATIONS = ("litellm_", "langfuse_", "slack_", "discord_", "pagerduty_", "alert_", "heartbeat_")
 """What settings about the applications begin with; this sandbox has none (see test_applications.py)."""
 UNUSED = [
+    "postgres_target_url",  # Postgres moves nowhere
     "clickhouse_store_endpoint",  # ClickHouse reaches the store under the same address
     "smoke_model",  # the cheapest
     "prefect_api_auth_string",  # the server is open
@@ -118,6 +119,7 @@ UNUSED = [
     "railway_environment_id",
     "railway_service_id",
     "source_endpoint",  # Langfuse's bucket is on the same server
+    "source_url_style",
     "copy_lock_mode",  # nothing is locked
     "worker_image",  # nothing is deployed from here
     "setup_postgres_url",  # the roles are there already

@@ -1,0 +1,74 @@
+"""Langfuse 4's stand-in: what it takes, what it drops in silence, how it says that it is stuck."""
+
+from __future__ import annotations
+
+import signal
+import uuid
+
+import pytest
+
+from shared.engines.process import EngineError, wait_until
+from shared.sandbox.applications import Applications
+from shared.sandbox.langfuse_double import LangfuseWeb, LangfuseWorker
+from shared.sandbox.stack import Sandbox
+from tests.sandbox.langfuse import HTTP, call, clickhouse, send, spans
+
+
+def test_langfuse_4_refuses_every_trace_event_and_answers_207(four: tuple[LangfuseWeb, LangfuseWorker]) -> None:
+    web, _ = four
+    answer = send(web, "t")
+    assert (answer.status_code, answer.json()["successes"]) == (207, [])
+    assert answer.json()["errors"][0]["status"] == 400
+    assert call(web, "traces/t").status_code == 404
+    assert "Rejected 1 event(s) from the legacy /api/public/ingestion" in web.log.read_text()
+
+
+def test_langfuse_4_takes_spans_and_reads_them_back_as_observations(
+    applications: Sandbox, four: tuple[LangfuseWeb, LangfuseWorker]
+) -> None:
+    web, _ = four
+    trace = uuid.uuid4().hex
+    assert call(web, "health?failIfNoRecentEvents=true").status_code == 503
+    long = {"langfuse__observation__input": "x" * 500}
+    version = {"headers": {"x-langfuse-ingestion-version": "4"}}
+    assert call(web, "otel/v1/traces", spans(trace, **long), **version).status_code == 200
+    wait_until(lambda: bool(call(web, f"v2/observations?traceId={trace}").json()["data"]), timeout=20, what="the span")
+    (found,) = call(web, f"v2/observations?traceId={trace}&fromStartTime=2026-01-01T00:00:00Z").json()["data"]
+    assert (found["name"], found["input"]) == ("root", "x" * 500)
+    assert clickhouse(applications, f"SELECT length(input) FROM langfuse_4.events_core WHERE trace_id = '{trace}'") == "200"
+    assert call(web, "health?failIfNoRecentEvents=true").status_code == 200
+
+
+def test_langfuse_4_can_be_asked_whether_its_worker_is_stuck_and_3_cannot(
+    apps: Applications, four: tuple[LangfuseWeb, LangfuseWorker]
+) -> None:
+    _, worker = four
+    probe = "/api/health?failIfQueueConsumptionStuck=true"
+    assert HTTP.get(worker.url + probe).status_code == 200
+    for one in (worker, apps.langfuse_worker):
+        one.behave(wedged=True, stuck_after=0.2)
+    try:
+        wait_until(lambda: HTTP.get(worker.url + probe).status_code == 503, timeout=10, what="the stuck probe")
+        assert HTTP.get(f"{worker.url}/api/health").status_code == 200
+        assert HTTP.get(apps.langfuse_worker.url + probe).status_code == 200
+    finally:
+        for one in (worker, apps.langfuse_worker):
+            one.behave()
+    wait_until(lambda: HTTP.get(worker.url + probe).status_code == 200, timeout=10, what="the worker to go on")
+
+
+def test_an_image_older_than_the_schema_does_not_start(applications: Sandbox, four: tuple[LangfuseWeb, LangfuseWorker]) -> None:
+    web, _ = four
+    older = LangfuseWeb(applications.directory / "web-older", web.configuration.stores, version="3.225.4")
+    with pytest.raises(EngineError, match="no migration found for version 46"):
+        older.start()
+
+
+def test_from_sigterm_on_web_is_not_ready_and_then_it_ends(four: tuple[LangfuseWeb, LangfuseWorker]) -> None:
+    web, _ = four
+    web._process.signal(signal.SIGTERM)
+    wait_until(lambda: call(web, "ready").status_code == 500, timeout=5, what="ready to say no")
+    assert call(web, "health").status_code == 200
+    wait_until(lambda: not web.running, timeout=10, what="web to end")
+    web.start()
+    assert call(web, "ready").status_code == 200
