@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from blocks.errors import DeploymentFailed, RailwayError
 from blocks.railway_api.models import DeploymentStatus
 from flows.deploy.present import DEPLOYED
 from flows.deploy.rollout import deploy_now
+from flows.lease import utc_now
 from flows.upgrade.orders import ServiceChange
 from flows.upgrade.steps import Context, Step
 
-__all__ = ["KeepRunning"]
+__all__ = ["REQUESTS", "KeepRunning", "delete_where_set"]
 
 _NOT_THERE = "(none)"
+REQUESTS = "requests, and failed ones"
+RECENT = timedelta(minutes=30)
+"""What the requests of after are compared with."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class KeepRunning(Step):
         for one in self.changes:
             mark = context.api.variables(one.service_id).get(DEPLOYED, _NOT_THERE)
             noted |= {f"mark of {one.service}": mark, f"deployment of {one.service}": one.deployment}
+        if (requests := context.outside.requests(utc_now() - RECENT)) is not None:
+            noted[REQUESTS] = f"{requests[0]} {requests[1]}"
         known = context.record(self).facts
         context.note(self, **{name: value for name, value in noted.items() if name not in known})  # the first look counts
         return f"{len(self.changes)} services noted"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from blocks.errors import ServiceError, UpgradeFailed
 from blocks.railway_api.deployment import Deployment, DeploymentStatus, InstanceStatus
 from flows.lease import utc_now
 from flows.upgrade.orders import ServiceChange, ServicePlan
 from flows.upgrade.outside import Fault
+from flows.upgrade.running import REQUESTS
 from flows.upgrade.steps import Context, Step
 
 __all__ = ["BeWell", "Requests", "Smoke", "Soak", "too_many_fail", "wait_until_well", "worse"]
@@ -20,8 +21,6 @@ _BEARABLE = 0.02
 """So many of the gateway's requests may fail more than before."""
 _FEW = 20
 """Of fewer requests a share says nothing."""
-_BACK = timedelta(minutes=30)
-"""What is compared with: the time before the upgrade."""
 
 Requests = tuple[int, int]
 """How many, and how many of them failed."""
@@ -119,7 +118,7 @@ class Soak(Step):
     def do(self, context: Context) -> str:
         """As in `Step`."""
         begun = utc_now()
-        before = context.outside.requests(context.journal.begun_at - _BACK)
+        before = _before(context)
         ends = time.monotonic() + 60 * self.plan.soak_minutes
         bad = 0
         while True:
@@ -152,6 +151,15 @@ class Soak(Step):
                 raise
             context.tell(f"soak: {error}")
             return ""
+
+
+def _before(context: Context) -> Requests | None:
+    """The requests of the time before the upgrade, as its first step noted them."""
+    for one in context.journal.steps:
+        if found := one.facts.get(REQUESTS):
+            every, _, failed = found.partition(" ")
+            return int(every), int(failed)
+    return None
 
 
 def _ended(change: ServiceChange, latest: Deployment | None) -> str:

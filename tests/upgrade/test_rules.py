@@ -276,7 +276,7 @@ BACK = [
     ("clickhouse", "26.4.5.90", "26.4.5.143", facts(), None, Way.IMAGE),
     ("redis", "7.4.6", "8.2.1", facts(), None, Way.EMPTY),
     ("redis", "8.2.1", "8.2.3", facts(), None, Way.IMAGE),
-    ("minio", "RELEASE.2025-07-23T15-54-02Z", "RELEASE.2025-09-07T16-13-09Z", facts(), None, Way.IMAGE),
+    ("minio", "RELEASE.2025-07-23T15-54-02Z", "RELEASE.2025-09-07T16-13-09Z", facts(), None, Way.VOLUME),
     ("prefect-server", "3.8.8", "3.9.1", facts(), None, Way.VOLUME),
     ("postgres", "16", "18", facts(), None, Way.DATA),
     ("postgres", "16", "16", facts(), None, Way.IMAGE),

@@ -74,6 +74,8 @@ def way_back(service: str, old: Version, new: Version, before: Facts, now: Facts
             return Back(Way.DATA, f"ClickHouse {old} may not read the parts that {new} has written")
         case "redis" if old.line != new.line:
             return Back(Way.EMPTY, f"Redis {old} does not read the file of {new}; the queues are filled again from the bucket")
+        case "minio" if old.numbers != new.numbers:
+            return Back(Way.VOLUME, f"MinIO {old} may not read what {new} has written to the volume")
         case "prefect-server" if old.numbers != new.numbers:
             return Back(Way.VOLUME, f"the Prefect server {old} does not start on a database that {new} has migrated")
         case "postgres" if old.major != new.major:
