@@ -25,6 +25,7 @@
     ├── RestoreRefused              nothing was changed, and why                            (permanent)
     ├── RestoreFailed               a restore broke off; what was stopped was started again (permanent)
     ├── SmokeFailed                 a request through the stack does not work as it should  (permanent)
+    ├── RehearsalFailed             the migrations of an upgrade do not fit the data; nothing live was touched      (permanent)
     ├── UpgradeFailed               an upgrade broke off, and was undone as far as it says  (permanent)
     └── DrillFailed                 the restored data is not what the manifest says         (permanent)
 
@@ -52,6 +53,7 @@ __all__ = [
     "RailwayError",
     "RailwayRefused",
     "RateLimited",
+    "RehearsalFailed",
     "RestoreFailed",
     "RestoreRefused",
     "ServiceError",
@@ -230,6 +232,10 @@ class DrillFailed(StackError):
 
 class SmokeFailed(StackError):
     """A check of the smoke test, or the whole of it, found something that does not work."""
+
+
+class RehearsalFailed(StackError):
+    """The migrations of an upgrade failed on a copy of the data; what is live was not touched."""
 
 
 class UpgradeFailed(StackError):

@@ -46,6 +46,7 @@ BY_HAND = {
     "drill/on-demand",
     "maintenance/on-demand",
     "models/apply",
+    "rehearse/litellm",
     "restore/on-demand",
     "restore-bucket/on-demand",
     "restore-table/on-demand",

@@ -65,15 +65,10 @@ def prove_postgres(stack: Stack, scratch: Scratch, manifest: Manifest, component
     server = scratch.postgres
     if server is None:
         raise SettingsError("drill: no Postgres to restore to; set POSTGRES_RESTORE_URL or drill with scratch: embedded")
-    target, prefix = side_name(component.name, "drill", manifest.id), set_prefix(stack.store, manifest.id)
+    target = side_name(component.name, "drill", manifest.id)
 
     def restore() -> None:
-        restore_postgres.drop_database(server, target)
-        if scratch.own and manifest.globals is not None:
-            create_missing_roles(server, manifest.globals, stack.store, prefix, stack.keys)
-        restore_postgres.restore_database(
-            server, component, stack.store, prefix, stack.keys, target, elsewhere=scratch.own, analyze=False
-        )
+        postgres_to_scratch(stack, scratch, manifest, component, target)
 
     with _dropped(scratch, lambda: restore_postgres.drop_database(server, target)):
         outcome = _prove(
@@ -86,6 +81,29 @@ def prove_postgres(stack: Stack, scratch: Scratch, manifest: Manifest, component
             return outcome
         media = _media_without_object(stack, manifest, server, target)
         return replace(outcome, projects=projects_in_postgres(server, target), media=media)
+
+
+def postgres_to_scratch(
+    stack: Stack, scratch: Scratch, manifest: Manifest, component: PostgresDatabase, target: str
+) -> PostgresServer:
+    """Restore one Postgres database to the scratch place, in the place of what an earlier drill left there.
+
+    Args:
+        target: its name there.
+    Returns: the server that it is on now.
+    Raises:
+        SettingsError: the scratch place has no Postgres; else as `restore_database`.
+    """
+    server, prefix = scratch.postgres, set_prefix(stack.store, manifest.id)
+    if server is None:
+        raise SettingsError("drill: no Postgres to restore to; set POSTGRES_RESTORE_URL or drill with scratch: embedded")
+    restore_postgres.drop_database(server, target)
+    if scratch.own and manifest.globals is not None:
+        create_missing_roles(server, manifest.globals, stack.store, prefix, stack.keys)
+    restore_postgres.restore_database(
+        server, component, stack.store, prefix, stack.keys, target, elsewhere=scratch.own, analyze=False
+    )
+    return server
 
 
 @contextmanager
