@@ -32,7 +32,7 @@ class RehearsalRequest(BaseModel):
 
     to: str = Field(
         default="",
-        description="LiteLLM's new version, or its image: 1.108.0, ghcr.io/berriai/litellm:v1.108.0; empty: what the project ships",
+        description="LiteLLM's new version, or its image: 1.108.0, ghcr.io/berriai/litellm:v1.108.0; empty: what ships here",
     )
     extras_version: str = Field(
         default="", description="Version of litellm-proxy-extras that it comes with; empty: as the package index says"
