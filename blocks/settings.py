@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -18,6 +19,9 @@ Names = Annotated[list[str], NoDecode]
 
 Severity = Literal["warning", "error", "critical"]
 """How bad an incident is, from the least on."""
+
+
+_SWITCH = re.compile(r"[a-z][a-z0-9-]*(/(warning|error|critical))?=(automatic|ask|never)")
 
 
 class Settings(BaseSettings):
@@ -102,6 +106,15 @@ class Settings(BaseSettings):
     )
     webhook_min_severity: Severity = Field(
         default="warning", description="The webhook hears of incidents from this severity on"
+    )
+
+    runbook_switches: Names = Field(
+        default=[],
+        description="What runs by itself, most exact first: `litellm=ask`, `postgres/critical=never`, `all=automatic`",
+    )
+    runbook_cooldown: int = Field(default=300, ge=0, description="Seconds that a runbook rests between two runs for a service")
+    runbook_tries: int = Field(
+        default=3, ge=1, description="So many runs of a runbook for one service an hour, then a person is told to look"
     )
 
     gateway_token: SecretStr | None = Field(default=None, description="Bearer token for the gateway's POST requests")
@@ -206,6 +219,7 @@ class Settings(BaseSettings):
         "backup_age_recipients",
         "public_urls",
         "setup_buckets",
+        "runbook_switches",
         mode="before",
     )
     @classmethod
@@ -231,6 +245,13 @@ class Settings(BaseSettings):
     def _is_url(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("expected http(s)://host[:port]")
+        return value
+
+    @field_validator("runbook_switches")
+    @classmethod
+    def _are_switches(cls, value: list[str]) -> list[str]:
+        if not all(_SWITCH.fullmatch(switch) for switch in value):
+            raise ValueError("expected <service or all>[/<warning, error or critical>]=<automatic, ask or never>")
         return value
 
     @classmethod

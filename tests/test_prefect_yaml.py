@@ -50,6 +50,7 @@ BY_HAND = {
     "restore/on-demand",
     "restore-bucket/on-demand",
     "restore-table/on-demand",
+    "runbook/dispatch",
     "templates/prepare",
 }
 

@@ -18,11 +18,13 @@ from prefect.exceptions import ObjectNotFound
 from blocks.errors import SettingsError
 from blocks.settings import Settings
 from flows.automations.server_blocks import ServerBlock, server_blocks
-from flows.automations.wanted import ALERT_FLOW, Means, tag_of, wanted
+from flows.automations.wanted import ALERT_FLOW, SWEEP_FLOW, Means, tag_of, wanted
 
 __all__ = ["Change", "changes", "upsert"]
 
 ALERT_DEPLOYMENT = f"{ALERT_FLOW}/flow-run"
+DISPATCH_DEPLOYMENT = "runbook/dispatch"
+SWEEP_DEPLOYMENT = f"{SWEEP_FLOW}/sweep"
 _NOT_YET = UUID(int=0)
 _OWN_FIELDS = {"id", "created", "updated", "owner_resource", "enabled"}
 """What the server adds, and whether somebody paused it in the UI, which is respected."""
@@ -81,12 +83,14 @@ async def upsert(client: PrefectClient, settings: Settings, *, dry_run: bool, pr
         prune: see `changes`.
     Returns: what was done, or would be.
     Raises:
-        SettingsError: the deployment `alert/flow-run` is not there, or a channel is half configured.
+        SettingsError: a deployment that they start is not there, or a channel is half configured.
     """
     made = list(server_blocks(settings))
     ids = {block.name: await _block_id(client, block, dry_run=dry_run) for block in made}
     means = Means(
-        alert_deployment=await _deployment_id(client),
+        alert_deployment=await _deployment_id(client, ALERT_DEPLOYMENT),
+        dispatch_deployment=await _deployment_id(client, DISPATCH_DEPLOYMENT),
+        sweep_deployment=await _deployment_id(client, SWEEP_DEPLOYMENT),
         tell={block.channel: ids[block.name] for block in made if not block.ends},
         end={block.channel: ids[block.name] for block in made if block.ends},
     )
@@ -136,13 +140,11 @@ async def _all(client: PrefectClient) -> list[Automation]:
             return found
 
 
-async def _deployment_id(client: PrefectClient) -> UUID:
+async def _deployment_id(client: PrefectClient, name: str) -> UUID:
     try:
-        return (await client.read_deployment_by_name(ALERT_DEPLOYMENT)).id
+        return (await client.read_deployment_by_name(name)).id
     except ObjectNotFound:
-        raise SettingsError(
-            f"deployment {ALERT_DEPLOYMENT} does not exist; run `prefect --no-prompt deploy --all` first"
-        ) from None
+        raise SettingsError(f"deployment {name} does not exist; run `prefect --no-prompt deploy --all` first") from None
 
 
 async def _block_id(client: PrefectClient, made: ServerBlock, *, dry_run: bool) -> UUID:

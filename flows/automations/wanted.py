@@ -1,7 +1,11 @@
 """Which automations a stack has, as values.
 
-Two kinds. What the worker can tell is told by `alert/flow-run`, through the channels with all they can. What it cannot, because
-it is the patient, the Prefect server tells by itself, through blocks of its own: no worker, no sweeps, the alert flow failed.
+An incident that opens or gets worse starts `runbook/dispatch`, which decides about its runbook. A hint from outside that
+something may be wrong starts a sweep, which looks for itself.
+
+The others tell people, in two ways. What the worker can tell is told by `alert/flow-run`, through the channels with all they
+can. What it cannot, because it is the patient, the Prefect server tells by itself, through blocks of its own: no worker, no
+sweeps, the alert flow failed.
 
 Windows of triggers in Prefect 3.9 (prefect/server/events/triggers.py): a reactive trigger with a window fires at once and then
 not again within it; a proactive one whose `after` and `expect` are the same event fires once, `within` after the last of them,
@@ -23,7 +27,7 @@ from prefect.events.schemas.events import ResourceSpecification
 from blocks.alerts.base import reaches
 from blocks.settings import Settings, Severity
 
-__all__ = ["ALERT_FLOW", "SWEEP_FLOW", "TAG", "Means", "tag_of", "wanted"]
+__all__ = ["ALERT_FLOW", "HINTS", "SWEEP_FLOW", "TAG", "Means", "tag_of", "wanted"]
 
 SWEEP_FLOW = "health"
 ALERT_FLOW = "alert"
@@ -35,6 +39,16 @@ SHORTEST_S = 10
 ENDED_BADLY = {"prefect.flow-run.Failed", "prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"}
 LATE = {"prefect.flow-run.Late"}
 COMPLETED = {"prefect.flow-run.Completed"}
+HINTS = (
+    "stack.railway.deployment.failed",
+    "stack.railway.deployment.crashed",
+    "stack.railway.deployment.oom_killed",
+    "stack.railway.volume_alert.triggered",
+    "stack.railway.monitor.triggered",
+    "stack.alertmanager.firing",
+)
+"""Events of the gateway after which it is worth looking."""
+HINT_PAUSE_S = 30
 REPEAT = timedelta(hours=1)
 """What lasts is said again after so long."""
 RECOVERY = timedelta(days=7)
@@ -46,7 +60,7 @@ class Means:
     """What the automations act through.
 
     Attributes:
-        alert_deployment: id of `alert/flow-run`.
+        alert_deployment, dispatch_deployment, sweep_deployment: ids of `alert/flow-run`, `runbook/dispatch`, `health/sweep`.
         tell, end: ids of the notification blocks by channel: to say something, and, where the channel has such a thing, that it
             is over, under the same subject.
     """
@@ -54,6 +68,8 @@ class Means:
     alert_deployment: UUID
     tell: Mapping[str, UUID] = field(default_factory=dict)
     end: Mapping[str, UUID] = field(default_factory=dict)
+    dispatch_deployment: UUID = field(kw_only=True)
+    sweep_deployment: UUID = field(kw_only=True)
 
 
 def tag_of(settings: Settings) -> str:
@@ -63,7 +79,8 @@ def tag_of(settings: Settings) -> str:
 
 def wanted(settings: Settings, means: Means) -> list[AutomationCore]:
     """Every automation of a stack; those that the server tells of are left out where no channel hears of their severity."""
-    found = [_failed_runs(settings, means), _failed_sweeps(settings, means)]
+    found = [_failed_runs(settings, means), _failed_sweeps(settings, means), _incidents(settings, means)]
+    found.append(_hints(settings, means))
     stack = settings.stack_name
     no_worker = f"[{stack}] no worker takes runs"
     no_sweeps = f"[{stack}] no health sweeps"
@@ -153,6 +170,33 @@ def _failed_sweeps(settings: Settings, means: Means) -> AutomationCore:
         trigger,
         [_tell_run(means)],
     )
+
+
+def _incidents(settings: Settings, means: Means) -> AutomationCore:
+    """Incidents that open, and those that get worse: a severer one may be allowed what a milder one was not."""
+    trigger = EventTrigger(
+        expect={"stack.incident.opened", "stack.incident.escalated"},
+        match=_spec({"prefect.resource.id": f"stack.{settings.stack_name}.service.*"}),
+        posture=Posture.Reactive,
+    )
+    request = {"incident": _template("{{ event.payload['key'] }}")}
+    action = RunDeployment(source="selected", deployment_id=means.dispatch_deployment, parameters={"request": request})
+    return _automation(
+        settings, "incidents", "An incident opened or got worse: runbook/dispatch decides about its runbook.", trigger, [action]
+    )
+
+
+def _hints(settings: Settings, means: Means) -> AutomationCore:
+    """What others say through the gateway is wrong: a sweep looks now rather than within its interval."""
+    trigger = EventTrigger(
+        expect=set(HINTS),
+        match=_spec({"prefect.resource.id": f"stack.{settings.stack_name}.hint.*"}),
+        posture=Posture.Reactive,
+        within=timedelta(seconds=HINT_PAUSE_S),
+    )
+    action = RunDeployment(source="selected", deployment_id=means.sweep_deployment)
+    description = f"Railway or Alertmanager says that something is wrong: a sweep looks, at most every {HINT_PAUSE_S} s."
+    return _automation(settings, "hints", description, trigger, [action])
 
 
 def _ends(settings: Settings, means: Means, no_worker: str, no_sweeps: str, absent: timedelta) -> list[AutomationCore]:

@@ -22,7 +22,8 @@ def test_two_upserts_in_a_row_create_everything_once(site: Site) -> None:
 
 
 def means() -> Means:
-    return Means(uuid4(), {name: uuid4() for name in ("slack", "discord", "pagerduty", "webhook")}, {"pagerduty": uuid4()})
+    tell, end = {name: uuid4() for name in ("slack", "discord", "pagerduty", "webhook")}, {"pagerduty": uuid4()}
+    return Means(uuid4(), tell, end, dispatch_deployment=uuid4(), sweep_deployment=uuid4())
 
 
 def test_what_is_no_longer_wanted_is_deleted_only_by_prune(site: Site) -> None:

@@ -17,15 +17,16 @@ from pydantic import SecretStr
 
 from blocks.settings import Settings
 from flows.automations.server_blocks import server_blocks
-from flows.automations.upsert import changes
-from flows.automations.wanted import ALERT_FLOW, SWEEP_FLOW, Means, tag_of, wanted
+from flows.automations.upsert import ALERT_DEPLOYMENT, DISPATCH_DEPLOYMENT, SWEEP_DEPLOYMENT, changes
+from flows.automations.wanted import ALERT_FLOW, HINTS, SWEEP_FLOW, Means, tag_of, wanted
 from shared.sandbox.alert_sinks import AlertSinks
 from shared.sandbox.stack import ROOT
 
 SETTINGS = Settings(stack_name="prod")
 ALERT = uuid4()
 BLOCKS = {name: uuid4() for name in ("slack", "discord", "pagerduty", "webhook")}
-MEANS = Means(ALERT, BLOCKS, {"pagerduty": uuid4()})
+DISPATCH, SWEEP = uuid4(), uuid4()
+MEANS = Means(ALERT, BLOCKS, {"pagerduty": uuid4()}, dispatch_deployment=DISPATCH, sweep_deployment=SWEEP)
 
 
 def by_name(settings: Settings = SETTINGS, means: Means = MEANS) -> dict[str, AutomationCore]:
@@ -130,7 +131,40 @@ def test_a_channel_hears_only_of_its_severity() -> None:
 
 
 def test_without_any_channel_there_is_nothing_for_the_server_to_tell() -> None:
-    assert set(by_name(means=Means(ALERT))) == {"failed runs", "failed sweeps"}
+    silent = Means(ALERT, dispatch_deployment=DISPATCH, sweep_deployment=SWEEP)
+    assert set(by_name(means=silent)) == {"failed runs", "failed sweeps", "incidents", "hints"}
+
+
+def fires_at(name: str, event: str, resource: str) -> bool:
+    """Whether an event about a resource is covered by an automation's trigger, as the server itself decides it."""
+    happened = ReceivedEvent(
+        occurred="2026-11-24T03:00:00Z", event=event, resource=Resource({"prefect.resource.id": resource}), id=uuid4()
+    )
+    return ServerTrigger.model_validate(by_name()[name].trigger.model_dump(mode="json")).covers(happened)
+
+
+def test_an_incident_that_opens_or_gets_worse_is_dispatched_by_its_key_and_nothing_else_is() -> None:
+    resource = "stack.prod.service.redis"
+    for kind, told in (("opened", True), ("escalated", True), ("reminded", False), ("closed", False)):
+        assert fires_at("incidents", f"stack.incident.{kind}", resource) is told
+    assert not fires_at("incidents", "stack.incident.opened", "stack.production.service.redis"), "another stack's"
+    (action,) = by_name()["incidents"].actions
+    assert isinstance(action, RunDeployment)
+    assert action.deployment_id == DISPATCH
+    assert "event.payload['key']" in json.dumps(action.parameters)
+
+
+def test_a_hint_that_something_is_wrong_starts_a_sweep_and_not_many_at_once() -> None:
+    for event in HINTS:
+        assert fires_at("hints", event, "stack.prod.hint.railway")
+    assert not fires_at("hints", HINTS[0], "stack.production.hint.railway"), "another stack's"
+    assert not fires_at("hints", "stack.railway.deployment.building", "stack.prod.hint.railway")
+    (action,) = by_name()["hints"].actions
+    assert isinstance(action, RunDeployment)
+    assert action.deployment_id == SWEEP
+    trigger = by_name()["hints"].trigger
+    assert isinstance(trigger, EventTrigger)
+    assert trigger.within >= timedelta(seconds=30)
 
 
 def test_names_and_tags_are_the_stacks() -> None:
@@ -141,6 +175,8 @@ def test_the_names_are_those_of_the_deployments() -> None:
     document = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
     entrypoints = {one["entrypoint"].rpartition(":")[2] for one in document["deployments"]}
     assert {ALERT_FLOW, SWEEP_FLOW} <= entrypoints
+    names = {f"{one['entrypoint'].rpartition(':')[2]}/{one['name']}" for one in document["deployments"]}
+    assert {ALERT_DEPLOYMENT, DISPATCH_DEPLOYMENT, SWEEP_DEPLOYMENT} <= names
     assert {one["work_pool"]["name"] for one in document["deployments"]} == {Settings().work_pool}
 
 
