@@ -64,9 +64,14 @@ class Place:
     style: UrlStyle = "path"
 
     @property
+    def server(self) -> str:
+        """URL of the server, without slash at its end."""
+        return (self.endpoint or f"https://s3.{self.region}.amazonaws.com").rstrip("/")
+
+    @property
     def base(self) -> str:
         """URL of the bucket, without slash at its end."""
-        return bucket_url(self.endpoint or f"https://s3.{self.region}.amazonaws.com", self.bucket, self.style)
+        return bucket_url(self.server, self.bucket, self.style)
 
     def url(self, key: str = "", query: Mapping[str, str] | None = None) -> str:
         """Make the URL of the bucket, or of an object in it; the query sorted, as signatures have it."""

@@ -75,7 +75,11 @@ def source(s3_engine: S3Engine, shared_store: BackupStore) -> Iterator[Place]:
     shared_store.client.delete_bucket(Bucket=name)
 
 
-def test_a_healthy_store_is_ok_and_nothing_of_the_probe_stays(s3_engine: S3Engine, store: BackupStore, source: Place) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"], ids=["one server", "events on another server"])
+def test_a_healthy_store_is_ok_and_nothing_of_the_probe_stays(
+    s3_engine: S3Engine, store: BackupStore, source: Place, host: str
+) -> None:
+    source = replace(source, endpoint=source.endpoint.replace("127.0.0.1", host))
     seen = look_at(Store(place(s3_engine), store.root, (source,)))
     assert seen.bad() == {}
     assert sorted(seen) == sorted([*FINE, f"bucket-{source.bucket}", f"private-{source.bucket}"])

@@ -29,9 +29,7 @@ async def check(target: Store, found: Findings) -> None:
     """Look at the store's bucket and at those that are backed up."""
     with found.looking(MAIN, Status.DOWN):
         async with web(target.place.base) as server:
-            others = [
-                place for place in target.sources if place.bucket != target.place.bucket or place.base != target.place.base
-            ]
+            others = [place for place in target.sources if place.base != target.place.base]
             await asyncio.gather(
                 _probe(server, target, found), *(_source(place, target.place, server, found) for place in others)
             )
@@ -85,31 +83,30 @@ def _refused(method: str, answer: Answer, place: Place, found: Findings) -> None
 
 async def _source(place: Place, store: Place, server: Web, found: Findings) -> None:
     """Look at a bucket that is backed up, on its own server where it has one."""
-    if place.base == store.base:
-        await _exists(server, place, found)
-        return
     with found.looking(f"bucket-{place.bucket}", Status.DOWN):
+        if place.server == store.server and place.style == store.style:
+            await _exists(server, place, found)
+            return
         async with web(place.base) as other:
             await _exists(other, place, found)
 
 
 async def _exists(server: Web, place: Place, found: Findings) -> None:
     aspect = f"bucket-{place.bucket}"
-    with found.looking(aspect, Status.DOWN):
-        answer = await server.ask(place.signed("GET", query=place.listing("", limit=1)))
-        code = error_code(answer.body) or f"HTTP {answer.status}"
-        if code == "NoSuchBucket":
-            todo = "create it, then restore-bucket/on-demand"
-            found.add(aspect, Status.DOWN, f"the bucket {place.bucket} does not exist: every event is refused; {todo}")
-            return
-        if answer.status >= 300:
-            todo = "correct SOURCE_ACCESS_KEY, its secret and its policy"
-            sentence = f"the bucket {place.bucket} cannot be listed ({code}), so nobody looked and backups of it fail; {todo}"
-            found.add(aspect, Status.UNKNOWN, sentence)
-            return
-        found.add(aspect, Status.OK, f"the bucket {place.bucket} is there")
-        some = [item.key for item in parse_page(answer.body).items]
-        await _private(server, place, found, key=some[0] if some else "")
+    answer = await server.ask(place.signed("GET", query=place.listing("", limit=1)))
+    code = error_code(answer.body) or f"HTTP {answer.status}"
+    if code == "NoSuchBucket":
+        todo = "create it, then restore-bucket/on-demand"
+        found.add(aspect, Status.DOWN, f"the bucket {place.bucket} does not exist: every event is refused; {todo}")
+        return
+    if answer.status >= 300:
+        todo = "correct SOURCE_ACCESS_KEY, its secret and its policy"
+        sentence = f"the bucket {place.bucket} cannot be listed ({code}), so nobody looked and backups of it fail; {todo}"
+        found.add(aspect, Status.UNKNOWN, sentence)
+        return
+    found.add(aspect, Status.OK, f"the bucket {place.bucket} is there")
+    some = [item.key for item in parse_page(answer.body).items]
+    await _private(server, place, found, key=some[0] if some else "")
 
 
 async def _private(server: Web, place: Place, found: Findings, key: str = "") -> None:
