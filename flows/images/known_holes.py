@@ -1,4 +1,8 @@
-"""Holes that are known in what the stack runs, and the first release of each line without them."""
+"""Holes that are known in what the stack runs, and the first release of each line without them.
+
+Not a substitute for an advisory feed: it has what an operator of this stack has to know even where nobody reads one. Sources:
+docker-library/official-images#20011 (Redis), minio/minio#21647.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,8 @@ class Hole:
     """One hole.
 
     Attributes:
-        name: by which people find it. what: in a few words. mended: by line, the first release without it. program: Redis, ...
-        always: versions of lines that are not listed have it, as they are no longer repaired; newer lines never had it.
+        name: by which people find it. what: it is, in a few words. mended: by line, the first release without it; lines that
+            are not listed have it where they are older than those, and never had it where they are newer.
     """
 
     name: str
