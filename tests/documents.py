@@ -41,14 +41,24 @@ class Command:
         found: dict[str, Any] = json.loads(rest[rest.index("--params") + 1]) if "--params" in rest else {}
         return found
 
+    @property
+    def parameters_of_the_run(self) -> dict[str, Any]:
+        """What the flow gets: those of the deployment, and what is given here in their place."""
+        given: dict[str, Any] = self._deployment().get("parameters", {})
+        return {**given, **self.parameters}
+
     def flow(self) -> Any:
         """Import the flow that its deployment is of."""
-        deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+        path, _, function = self._deployment()["entrypoint"].partition(":")
+        return getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), function)
+
+    def _deployment(self) -> dict[str, Any]:
+        deployments: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
         for one in deployments:
             path, _, function = one["entrypoint"].partition(":")
             flow = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), function)
             if f"{flow.name}/{one['name']}" == self.deployment:
-                return flow
+                return one
         raise AssertionError(f"{self.document}: there is no deployment {self.deployment}")
 
 

@@ -28,6 +28,6 @@ def test_their_tables_are_those_of_the_stack() -> None:
 def test_every_command_is_known_and_its_parameters_fit(command: Command) -> None:
     if command.deployment:
         flow = command.flow()
-        flow.validate_parameters(command.parameters)
+        flow.validate_parameters(command.parameters_of_the_run)
     else:
         assert (ROOT / ELSEWHERE[command.text]).exists()

@@ -47,11 +47,19 @@ BY_HAND = {
     "maintenance/on-demand",
     "models/apply",
     "rehearse/litellm",
+    "restart-service/runbook",
     "restore/on-demand",
     "restore-bucket/on-demand",
     "restore-table/on-demand",
     "runbook/dispatch",
     "templates/prepare",
+    "upgrade/clickhouse",
+    "upgrade/langfuse",
+    "upgrade/litellm",
+    "upgrade/minio",
+    "upgrade/postgres",
+    "upgrade/prefect",
+    "upgrade/redis",
 }
 
 

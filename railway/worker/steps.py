@@ -59,6 +59,7 @@ REGISTRATION = (
     Step("deployments", "prefect", ("--no-prompt", "deploy", "--all")),
     Step("deployments of earlier versions", "railway.worker.left_over", talks=True),  # those of this one are whole by then
     Step("automations", "flows.automations", ("--prune",)),  # after the deployments: they start one of them
+    Step("unfinished upgrades", "flows.upgrade.resume"),  # this start may be the upgrade of the worker itself
 )
 MERGES = Step("ClickHouse's merges", "flows.backup.start_merges")
 """For after the death of a run: it may have been a backup, which holds merges while it runs."""

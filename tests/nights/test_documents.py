@@ -16,8 +16,8 @@ from tests.nights.night import Night
 
 pytestmark = pytest.mark.long
 
-NOT_HERE = ("deploy/", "smoke/")
-"""They need Railway and the applications: tests/deploy, tests/smoke."""
+NOT_HERE = ("deploy/", "rehearse/", "smoke/", "upgrade/")
+"""They need Railway, a package index and the applications: tests/deploy, test_rehearsal_flow.py, tests/smoke, tests/upgrade."""
 
 
 @pytest.fixture(scope="module")

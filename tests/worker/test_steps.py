@@ -176,7 +176,8 @@ def test_a_worker_of_another_pool_needs_no_settings_of_backups() -> None:
 
 
 def test_steps_are_started_with_nothing_secret_in_their_arguments() -> None:
-    assert [step.module for step in REGISTRATION] == ["blocks", "prefect", "railway.worker.left_over", "flows.automations"]
+    modules = ["blocks", "prefect", "railway.worker.left_over", "flows.automations", "flows.upgrade.resume"]
+    assert [step.module for step in REGISTRATION] == modules
     for step in (*REGISTRATION, MERGES):
         assert all(word.replace("-", "").isalpha() for word in step.arguments)
 
