@@ -21,6 +21,7 @@ from pydantic import SecretStr
 
 from blocks.keys import BackupKeys
 from blocks.object_store import BackupStore, s3_bucket
+from railway.worker.plain_http import no_authorities
 from shared.engines.clickhouse import ClickHouseEngine
 from shared.engines.object_store import S3Engine
 from shared.engines.postgres import PostgresEngine
@@ -40,6 +41,7 @@ def pytest_configure() -> None:
     home = _TESTS / str(os.getpid()) / "prefect-home"
     home.mkdir(mode=0o711, parents=True)
     os.environ.update(PREFECT_HOME=str(home), PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1")
+    os.environ.update(no_authorities({"PREFECT_API_URL": "http://127.0.0.1"}))
     # no folder, no timing on a shared machine
     hypothesis.settings.register_profile("project", database=None, deadline=None, max_examples=50)
     hypothesis.settings.load_profile("project")

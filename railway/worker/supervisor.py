@@ -20,6 +20,7 @@ from blocks.settings import Settings
 from blocks.undone import undone_name
 from railway.worker.draining import TICK, Draining
 from railway.worker.environments import Redactor, of_gateway
+from railway.worker.plain_http import no_authorities
 from railway.worker.prefect_http import PrefectHttp
 from railway.worker.processes import Child, adopt_orphans, reap
 from railway.worker.reaper import Reaper
@@ -58,7 +59,7 @@ class Supervisor:
         self._settings = settings
         self._limit = limit
         self._gateway_arguments = ["--host", gateway_host] if gateway_host else []
-        self._environment = {**_HEARTBEATS, **environment}
+        self._environment = {**_HEARTBEATS, **no_authorities(environment), **environment}
         self._children: list[Child] = []
         self._asked = 0
         self._failed = False

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import httpx
 
+from railway.worker.plain_http import no_authorities
 from shared.engines.process import ManagedProcess, free_port
 
 __all__ = ["PrefectServer", "keep_copy"]
@@ -86,13 +87,14 @@ class PrefectServer:
     def client_environment(self) -> dict[str, str]:
         """Variables that make any Prefect program talk to this server, keep its files here, and reach no other host."""
         credentials = {"PREFECT_API_AUTH_STRING": self.auth} if self.auth else {}
-        return {
+        environment = {
             **_OFFLINE,
             "PREFECT_API_URL": self.api_url,
             "PREFECT_UI_URL": self.ui_url,
             "PREFECT_HOME": str(self.home),
             **credentials,
         }
+        return environment | no_authorities(environment)
 
     def start(self, *, timeout: float = 120.0) -> None:
         """Start the server and return when it answers and reaches its database.
