@@ -20,7 +20,7 @@ from flows.health.heartbeat import ping_async
 from flows.health.judge import Judgement, judge
 from flows.health.links import links_of, run_url
 from flows.health.maintenance import windows_async
-from flows.health.memory import load_text, save_text
+from flows.health.memory import ANYTHING, Before, load_text, save_text
 from flows.health.observe import observe
 from flows.health.outbox import Outbox, deliver, owe
 from flows.health.policy import Policy
@@ -28,7 +28,7 @@ from flows.health.published import Outcome, publish
 from flows.health.state import State
 from flows.health.targets import Store, Targets
 from flows.health.views import artifact, said, summary
-from flows.health.windows import Window
+from flows.health.windows import Window, during
 from flows.report import flow_run_id, line, logger
 
 __all__ = ["SweepRequest", "health"]
@@ -67,17 +67,23 @@ async def health(request: SweepRequest = SweepRequest()) -> dict[str, str]:
     stack, run_id = settings.stack_name, flow_run_id()
     steps = _Steps()
     try:
-        targets = Targets.from_settings(settings, datetime.now(UTC))
+        begun = datetime.now(UTC)
+        targets = Targets.from_settings(settings, begun)
+        windows_before, _ = await _windows(stack, steps)
         _, observations = await asyncio.gather(ping_async(settings, "start", run_id=run_id), observe(targets))
-        previous = await _remembered(stack, steps)
-        windows = await _windows(stack, steps)
-        judgement = judge(previous, observations, Policy.from_settings(settings), datetime.now(UTC), windows)
+        previous, before = await _remembered(stack, steps)
+        windows, problems = await _windows(stack, steps)
+        for problem in problems:
+            steps.failed(problem)
+        now = datetime.now(UTC)
+        windows = during([*windows_before, *windows], begun, now)
+        judgement = judge(previous, observations, Policy.from_settings(settings), now, windows)
         verdicts, happenings = judgement.verdicts, judgement.happenings
         line(summary(verdicts, judgement.state.incidents))
         for happening in happenings:
             line(said(happening))
         if not request.dry_run:
-            memory = _Memory(judgement.state, asyncio.get_running_loop())
+            memory = _Memory(judgement.state, asyncio.get_running_loop(), before)
             told = channels(settings)
             memory.note(outbox=owe(memory.state.outbox, happenings, told))
             await memory.save()  # before anybody is told: a sweep that dies here says nothing twice
@@ -141,17 +147,20 @@ class _Steps:
 class _Memory:
     """The state, saved whenever it changes; also from the thread that sends alerts."""
 
-    def __init__(self, state: State, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, state: State, loop: asyncio.AbstractEventLoop, before: Before) -> None:
         self.state = state
         self._loop = loop
+        self._before = before
 
     def note(self, **change: object) -> None:
         """Change fields of the state."""
         self.state = self.state.model_copy(update=change)
 
     async def save(self) -> None:
-        """Write it down."""
-        await save_text(memory_name(self.state.stack), self.state.to_text())
+        """Write it down, unless another sweep has done so since: then that one goes on, and this one tells nobody anything."""
+        text = self.state.to_text()
+        await save_text(memory_name(self.state.stack), text, instead_of=self._before)
+        self._before = text
 
     def save_outbox(self, outbox: Outbox) -> None:
         """Write down what was told; for another thread than the loop's."""
@@ -164,25 +173,24 @@ def memory_name(stack: str) -> str:
     return f"health_{stack}_state"
 
 
-async def _remembered(stack: str, steps: _Steps) -> State:
-    """What earlier sweeps remembered. Damage is no reason to be blind: it is begun anew, and the run says so."""
+async def _remembered(stack: str, steps: _Steps) -> tuple[State, Before]:
+    """What earlier sweeps remembered, and as which text. Damage makes nobody blind: it is begun anew, and the run says so."""
     try:
-        state = State.from_text(await load_text(memory_name(stack)), stack)
+        text = await load_text(memory_name(stack))
     except IntegrityError as error:
         steps.failed(f"memory: {error}")
-        return State(stack=stack)
+        return State(stack=stack), ANYTHING
+    state = State.from_text(text, stack)
     if state.note:
         steps.failed(f"memory: {state.note}")
-    return state
+    return state, text
 
 
-async def _windows(stack: str, steps: _Steps) -> list[Window]:
-    windows: list[Window] = []
+async def _windows(stack: str, steps: _Steps) -> tuple[list[Window], list[str]]:
+    """The windows, and what is wrong with them."""
     async with steps.each("maintenance windows"):
-        windows, problems = await windows_async(stack)
-        for problem in problems:
-            steps.failed(problem)
-    return windows
+        return await windows_async(stack)
+    return [], []
 
 
 async def _publish(settings: Settings, target: Store | None, judgement: Judgement, run_id: str) -> None:

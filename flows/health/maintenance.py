@@ -1,22 +1,22 @@
-"""Maintenance windows in the Prefect variable `maintenance_<stack>`: a list that the sweep reads and people may read, too.
+"""Maintenance windows in Prefect variables, one each: `maintenance_<stack>_<id>`, for the sweep and for people to read.
 
-A restore opens one around its swap, by itself. Where the variable cannot be written the work goes on, and the watch may alert.
+A variable each, so that nobody writes what another one may write at the same time: opening a window makes a variable, ending it
+deletes one. A restore opens one around its swap, by itself; such a window is over when the flow run that opened it is, however
+that came to its end. Where the variable cannot be written the work goes on, and the watch may alert.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import VariableCreate, VariableUpdate
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.client.schemas.actions import VariableCreate
 
 from blocks.errors import ServiceError, SettingsError, StackError
 from flows.health.dependencies import ORDER, in_order, needs_of
@@ -27,45 +27,63 @@ __all__ = ["add", "end", "maintenance", "swapping", "variable_name", "windows", 
 
 SECONDS = 30.0
 """Reading them may take a sweep so long."""
-_LARGEST = 4900
-"""Characters of JSON: Prefect takes 5,000."""
+_PAGE = 200
+_KEPT = timedelta(hours=1)
+"""A window that is over stays written down for so long."""
 _SWAP_MINUTES = 120
-"""A swap's window ends by itself after so long, where the process that opened it died."""
+"""A swap's window ends by itself after so long, where nobody can be asked about the run that opened it."""
+_OVER = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 
 
-def variable_name(stack: str) -> str:
-    """The variable that holds a stack's windows."""
-    return f"maintenance_{stack}"
+def variable_name(stack: str, window: str = "") -> str:
+    """The variable that holds one of a stack's windows; without an id, what all their names begin with.
+
+    A stack's name has no underscore, so that none is the beginning of another one's.
+    """
+    return f"maintenance_{stack}_{window.lower()}"
 
 
 async def windows_async(stack: str) -> tuple[list[Window], list[str]]:
     """Read the windows in a coroutine.
 
-    Returns: those that are written down, open or not; and one line for each entry that is none.
+    Returns: those that are written down and whose run is not over, open or not; one line for each entry that is none.
     Raises:
         ServiceError: Prefect's API does not answer.
     """
     try:
         async with asyncio.timeout(SECONDS), get_client() as client:
-            found = await client.read_variable_by_name(variable_name(stack))
+            entries: dict[str, Any] = {}
+            while True:
+                answer = await client._client.post("/variables/filter", json=_query(stack, len(entries)))
+                page = answer.json()
+                entries |= {one["name"]: one["value"] for one in page}
+                if len(page) < _PAGE:
+                    break
+            found, problems = _parsed(stack, entries)
+            states = {}
+            for run in _owners(found):
+                answer = await client._client.post("/flow_runs/filter", json=_run_query(run))
+                states[run] = _state(answer.json())
     except (TimeoutError, httpx.HTTPError) as error:
         raise _unreachable(stack, error) from None
-    return parse(found.value if found else None)
+    return _of_live_runs(found, states), problems
 
 
 def windows(stack: str) -> tuple[list[Window], list[str]]:
     """Read the windows; as `windows_async`."""
-    return parse(_read(stack))
+    found, problems = _parsed(stack, _read(stack))
+    return _of_live_runs(found, _states(stack, _owners(found))), problems
 
 
-def add(stack: str, services: Iterable[str], reason: str, minutes: float, who: str = "") -> Window:
+def add(stack: str, services: Iterable[str], reason: str, minutes: float, who: str = "", run_id: str = "") -> Window:
     """Open a window now.
 
     Args:
         services: names, or `all`. minutes: it ends by itself after so long. reason, who: for people; long ones are cut.
+        run_id: of the flow run with which it is over; empty for none.
     Returns: the window; its id ends it early.
     Raises:
-        SettingsError: the services or the length are not allowed, or too many windows are open.
+        SettingsError: the services or the length are not allowed.
         ServiceError: Prefect's API does not answer.
     """
     now = datetime.now(UTC).replace(microsecond=0)
@@ -76,11 +94,18 @@ def add(stack: str, services: Iterable[str], reason: str, minutes: float, who: s
         "ends_at": now + timedelta(minutes=minutes),
         "reason": " ".join(reason.split())[:200],
         "who": " ".join(who.split())[:100],
+        "run_id": run_id,
     }
     found, problems = parse([entry])
     if problems:
         raise SettingsError(f"{problems[0]}; expected services and 0 to 10080 minutes")
-    _change(stack, found, ending=())
+    _tidy(stack)
+    try:
+        with get_client(sync_client=True) as client:
+            name = variable_name(stack, found[0].id)
+            client.create_variable(VariableCreate.model_validate({"name": name, "value": found[0].model_dump(mode="json")}))
+    except httpx.HTTPError as error:
+        raise _unreachable(stack, error) from None
     return found[0]
 
 
@@ -93,7 +118,9 @@ def end(stack: str, ids: Sequence[str]) -> list[Window]:
     Raises:
         ServiceError: Prefect's API does not answer.
     """
-    return _change(stack, [], ending=ids)
+    _tidy(stack)
+    known, _ = _parsed(stack, _read(stack))
+    return [window for window in known if window.id in ids and _delete(stack, variable_name(stack, window.id))]
 
 
 @contextmanager
@@ -105,7 +132,7 @@ def maintenance(stack: str, services: Iterable[str], reason: str, minutes: float
     """
     opened: Window | None = None
     try:
-        opened = add(stack, services, reason, minutes, who)
+        opened = add(stack, services, reason, minutes, who, flow_run_id())
         line(f"maintenance window {opened.id} for {', '.join(opened.services)} until {opened.ends_at:%H:%M} UTC")
     except Exception as error:  # noqa: BLE001 - nothing about a window may stop the work
         line(f"no maintenance window: {_in_a_line(error)}; the work goes on, and the watch may alert")
@@ -143,51 +170,83 @@ def _in_a_line(error: Exception) -> str:
     return str(error) if isinstance(error, StackError) else type(error).__name__
 
 
-def _change(stack: str, new: Sequence[Window], ending: Sequence[str]) -> list[Window]:
-    """Write the windows anew, without those that are over. Whoever writes at the same time is seen by reading it back."""
-    ended: dict[str, Window] = {}
-    for _ in range(5):
-        now = datetime.now(UTC)
-        known, problems = windows(stack)
-        for problem in problems:
-            line(f"{problem}; it is removed")
-        ended |= {window.id: window for window in known if window.id in ending}
-        kept = [one for one in known if one.ends_at > now and one.id not in ending and one.id not in {two.id for two in new}]
-        value = [window.model_dump(mode="json") for window in (*kept, *new)]
-        if len(json.dumps(value)) > _LARGEST:
-            raise SettingsError(f"maintenance: {len(value)} windows are too many for one variable; end some of them first")
-        _write(stack, value)
-        there = {window.id for window in windows(stack)[0]}
-        if there.issuperset(window.id for window in new) and not there.intersection(ending):
-            return list(ended.values())
-    raise ServiceError(f"variable {variable_name(stack)}: somebody else keeps writing it; try again")
+def _query(stack: str, offset: int) -> dict[str, Any]:
+    return {"variables": {"name": {"like_": variable_name(stack)}}, "limit": _PAGE, "offset": offset, "sort": "NAME_ASC"}
 
 
-def _read(stack: str) -> Any:
+def _run_query(run: str) -> dict[str, Any]:
+    return {"flow_runs": {"id": {"any_": [run]}}, "limit": 1}
+
+
+def _state(found: list[dict[str, Any]]) -> str:
+    """The state of a run; one that is not there any more is over."""
+    return str(found[0]["state_type"]) if found else "CANCELLED"
+
+
+def _parsed(stack: str, entries: Mapping[str, Any]) -> tuple[list[Window], list[str]]:
+    """Windows of a stack's variables: a pattern of SQL may find others', too."""
+    return parse([value for name, value in sorted(entries.items()) if name.startswith(variable_name(stack))])
+
+
+def _owners(found: Iterable[Window]) -> list[str]:
+    now = datetime.now(UTC)
+    return sorted({window.run_id for window in found if window.run_id and window.ends_at > now})
+
+
+def _of_live_runs(found: Iterable[Window], states: Mapping[str, str]) -> list[Window]:
+    return [window for window in found if states.get(window.run_id) not in _OVER]
+
+
+def _read(stack: str) -> dict[str, Any]:
+    """The values of a stack's variables, by name."""
+    entries: dict[str, Any] = {}
     try:
         with get_client(sync_client=True) as client:
-            found = client.read_variable_by_name(variable_name(stack))
+            while True:
+                page = client._client.post("/variables/filter", json=_query(stack, len(entries))).json()
+                entries |= {one["name"]: one["value"] for one in page}
+                if len(page) < _PAGE:
+                    return {name: value for name, value in entries.items() if name.startswith(variable_name(stack))}
     except httpx.HTTPError as error:
         raise _unreachable(stack, error) from None
-    return found.value if found else None
 
 
-def _write(stack: str, value: list[dict[str, Any]]) -> None:
-    fields = {"name": variable_name(stack), "value": value}
+def _states(stack: str, runs: Collection[str]) -> dict[str, str]:
     try:
         with get_client(sync_client=True) as client:
-            if client.read_variable_by_name(variable_name(stack)) is None:
-                try:
-                    client.create_variable(VariableCreate.model_validate(fields))
-                except ObjectAlreadyExists:  # made by somebody else meanwhile
-                    client.update_variable(VariableUpdate.model_validate(fields))
-            else:
-                client.update_variable(VariableUpdate.model_validate(fields))
+            return {run: _state(client._client.post("/flow_runs/filter", json=_run_query(run)).json()) for run in runs}
     except httpx.HTTPError as error:
         raise _unreachable(stack, error) from None
+
+
+def _delete(stack: str, name: str) -> bool:
+    """Delete a variable; returns whether it was there."""
+    try:
+        with get_client(sync_client=True) as client:
+            client._client.delete(f"/variables/name/{name}")
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code != httpx.codes.NOT_FOUND:
+            raise _unreachable(stack, error) from None
+        return False
+    except httpx.HTTPError as error:
+        raise _unreachable(stack, error) from None
+    return True
+
+
+def _tidy(stack: str) -> None:
+    """Delete what is over for long, what is over with its run, and what is no window."""
+    now = datetime.now(UTC)
+    entries = _read(stack)
+    alive = {window.id for window in windows(stack)[0] if window.ends_at > now - _KEPT}
+    for name, value in entries.items():
+        found, problems = parse([value])
+        if problems:
+            line(f"{name}: {problems[0]}; it is removed")
+        if not (found and found[0].id in alive):
+            _delete(stack, name)
 
 
 def _unreachable(stack: str, error: BaseException) -> ServiceError:
     return ServiceError(
-        f"variable {variable_name(stack)}: Prefect's API failed ({type(error).__name__}); is the Prefect server up?"
+        f"maintenance windows of {stack}: Prefect's API failed ({type(error).__name__}); is the Prefect server up?"
     )

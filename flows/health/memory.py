@@ -13,6 +13,7 @@ import hashlib
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -26,7 +27,7 @@ from blocks.errors import IntegrityError, ServiceError
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
-__all__ = ["PIECE", "SECONDS", "load_text", "packed", "save_text", "unpacked"]
+__all__ = ["ANYTHING", "PIECE", "SECONDS", "Anything", "Before", "load_text", "packed", "save_text", "unpacked"]
 
 PIECE = 4800
 """Characters of a text in one variable: with the head's own words it stays below Prefect's 5,000."""
@@ -36,6 +37,17 @@ SECONDS = 30.0
 
 _MOST_PIECES = 40
 _SIDES = ("a", "b")
+
+
+class Anything(Enum):
+    """The type of `ANYTHING`."""
+
+    ANYTHING = "whatever is there"
+
+
+ANYTHING = Anything.ANYTHING
+Before = str | None | Anything
+"""A text, None for none, or whatever is there."""
 
 
 class _Head(BaseModel):
@@ -81,33 +93,30 @@ async def load_text(name: str) -> str | None:
         ServiceError: Prefect's API does not answer.
     """
     async with _variables(name) as variables:
-        value = await variables.read(name)
-        if value is None:
-            return None
-        head = _head(name, value)
-        names = [_piece(name, head.side, number) for number in range(head.pieces)]
-        pieces = [head.text, *await asyncio.gather(*(variables.read(one) for one in names))]
-    whole = "".join(piece for piece in pieces if isinstance(piece, str))
-    if _hash(whole) != head.sha256:
-        raise IntegrityError(f"variable {name}: its pieces are not those that were saved; it is written anew at the next save")
-    try:
-        return unpacked(whole)
-    except ValueError as error:
-        raise IntegrityError(f"variable {name}: {error}; it is written anew at the next save") from None
+        return await _text(variables, name)
 
 
-async def save_text(name: str, text: str) -> None:
+async def save_text(name: str, text: str, *, instead_of: Before = ANYTHING) -> None:
     """Save a text under a name, in place of what was there. One writer at a time.
 
+    Prefect has no writes under a condition. `instead_of` is looked at right before the write: it tells two writers that overlap
+    by seconds, as two sweeps would, and not two that write in the same hundredth of one.
+
     Args:
-        name: as in `load_text`.
+        name: as in `load_text`. instead_of: the text that has to be there still, None for none.
     Raises:
-        ServiceError: Prefect's API does not answer, or refused; the earlier text can still be read.
+        IntegrityError: another text is expected there, and what is there is damaged.
+        ServiceError: Prefect's API does not answer, or refused, or another text is there; that can still be read.
     """
     whole = packed(text)
     if len(whole) > PIECE * _MOST_PIECES:
         raise ServiceError(f"variable {name}: {len(whole)} characters are too many, expected at most {PIECE * _MOST_PIECES}")
     async with _variables(name) as variables:
+        if not isinstance(instead_of, Anything) and await _text(variables, name) != instead_of:
+            raise ServiceError(
+                f"variable {name}: somebody else has written it meanwhile, expected one writer at a time; do two sweeps of "
+                "this stack run at once? This one stops here"
+            )
         if len(whole) <= PIECE:
             head = _Head(sha256=_hash(whole), text=whole)
         else:
@@ -153,6 +162,27 @@ async def _variables(name: str) -> AsyncIterator[_Variables]:
         raise ServiceError(
             f"variable {name}: Prefect's API failed ({type(error).__name__}); is the Prefect server up?"
         ) from None
+
+
+async def _text(variables: _Variables, name: str) -> str | None:
+    """What stands under a name now.
+
+    Raises:
+        IntegrityError: as `load_text`.
+    """
+    value = await variables.read(name)
+    if value is None:
+        return None
+    head = _head(name, value)
+    names = [_piece(name, head.side, number) for number in range(head.pieces)]
+    pieces = [head.text, *await asyncio.gather(*(variables.read(one) for one in names))]
+    whole = "".join(piece for piece in pieces if isinstance(piece, str))
+    if _hash(whole) != head.sha256:
+        raise IntegrityError(f"variable {name}: its pieces are not those that were saved; it is written anew at the next save")
+    try:
+        return unpacked(whole)
+    except ValueError as error:
+        raise IntegrityError(f"variable {name}: {error}; it is written anew at the next save") from None
 
 
 def _head(name: str, value: object) -> _Head:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-__all__ = ["ALL", "LONGEST", "Window", "muted_services", "parse"]
+__all__ = ["ALL", "LONGEST", "Window", "during", "muted_services", "parse"]
 
 ALL = "all"
 """In place of names: every service."""
@@ -21,6 +21,7 @@ class Window(BaseModel):
 
     Attributes:
         id: names it, for ending it early. begins_at, ends_at: it is open from the one until before the other.
+        run_id: of the flow run that opened it for its own work, and with which it is over; empty where a person did.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -31,6 +32,7 @@ class Window(BaseModel):
     ends_at: AwareDatetime
     reason: str = Field(default="", max_length=200)
     who: str = Field(default="", max_length=100)
+    run_id: str = Field(default="", max_length=36)
 
     @model_validator(mode="after")
     def _ends(self) -> Window:
@@ -51,6 +53,22 @@ def muted_services(windows: Iterable[Window], services: Iterable[str], now: date
     """Which of these services have a window open now."""
     open_now = [window for window in windows if window.is_open(now)]
     return frozenset(service for service in services if any(window.covers(service) for window in open_now))
+
+
+def during(windows: Iterable[Window], begun: datetime, now: datetime) -> list[Window]:
+    """Return windows as they count for what was seen between two moments: one that was open in between is open at the end.
+
+    What was seen while a window was open is excused also where it ended before the sweep did.
+
+    Args:
+        windows: as they were read at both moments; one that is there twice counts once. begun, now: of a sweep.
+    """
+    found: dict[str, Window] = {}
+    for window in windows:
+        overlaps = window.begins_at <= now and begun < window.ends_at
+        later = max(window.ends_at, now + timedelta(seconds=1))
+        found[window.id] = window.model_copy(update={"ends_at": later}) if overlaps else window
+    return list(found.values())
 
 
 def parse(value: object) -> tuple[list[Window], list[str]]:

@@ -14,8 +14,9 @@ from blocks.alerts import Channel
 from flows.health.dependencies import ORDER, needs_of
 from flows.health.memory import PIECE, packed, unpacked
 from flows.health.owing import owe
+from flows.health.policy import Policy
 from flows.health.state import VERSION, State
-from flows.health.windows import Window, muted_services, parse
+from flows.health.windows import Window, during, muted_services, parse
 from tests.health.mailboxes import Mailbox
 from tests.health.sweeps import BEGAN, DOWN, OK, Watch, observation
 
@@ -122,6 +123,31 @@ def test_a_window_is_open_from_its_beginning_to_before_its_end(now: int, muted: 
 def test_a_window_for_all_mutes_every_service() -> None:
     windows, _ = parse([a_window(services=["all"])])
     assert muted_services(windows, ORDER, BEGAN) == set(ORDER)
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "muted"),
+    [(-60, -1, False), (-60, 0, False), (-60, 1, True), (-60, 600, True), (5, 8, True), (10, 600, True), (11, 600, False)],
+)
+def test_what_was_seen_while_a_window_was_open_is_excused_though_it_ended_before_the_sweep(
+    begins: int, ends: int, muted: bool
+) -> None:
+    """A sweep of ten seconds; the window was read at its beginning, at its end, or at both."""
+    limits = {"begins_at": BEGAN + timedelta(seconds=begins), "ends_at": BEGAN + timedelta(seconds=ends)}
+    window = Window.model_validate(a_window(**limits))
+    now = BEGAN + timedelta(seconds=10)
+    for read in ([window], [window, window]):
+        counted = during(read, BEGAN, now)
+        assert len(counted) == 1
+        assert (muted_services(counted, ["redis"], now) == {"redis"}) is muted
+
+
+def test_a_window_that_was_ended_early_while_a_sweep_ran_opens_no_incident() -> None:
+    watch = Watch(Policy(failure_threshold=1))
+    watch.windows = during(parse([a_window()])[0], BEGAN, BEGAN + timedelta(seconds=5))  # and it was gone in the second reading
+    assert watch.rows(redis="D") == []
+    watch.windows = []
+    assert [happening.kind for happening in watch.rows(redis="D")] == ["opened"]
 
 
 @pytest.mark.parametrize(

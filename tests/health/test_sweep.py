@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import random
 import secrets
 import string
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -164,6 +166,36 @@ def test_a_swap_mutes_those_that_hold_the_data_and_those_that_need_them(server: 
     assert windows(MINE) == ([], [])
 
 
+def test_windows_that_are_opened_and_ended_at_the_same_time_do_not_lose_each_other(server: httpx.Client) -> None:
+    stack, later = f"busy-{MINE}", contextvars.copy_context
+    ending = [keeping.add(stack, ["redis"], f"to end {number}", 5) for number in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        opening = [pool.submit(later().run, keeping.add, stack, ["minio"], f"to stay {number}", 5) for number in range(4)]
+        ended = [pool.submit(later().run, keeping.end, stack, [window.id]) for window in ending]
+        opened = [one.result() for one in opening]
+        assert [window.id for one in ended for window in one.result()] == [window.id for window in ending]
+    found, problems = windows(stack)
+    assert (sorted(window.id for window in found), problems) == (sorted(window.id for window in opened), [])
+    keeping.end(stack, [window.id for window in opened])
+    assert windows(stack) == ([], [])
+
+
+def test_a_window_is_over_when_the_run_that_opened_it_is_however_that_ended(server: httpx.Client) -> None:
+    stack = f"killed-{MINE}"
+    flow_id = server.post("/flows/", json={"name": stack}).raise_for_status().json()["id"]
+    run = server.post("/flow_runs/", json={"flow_id": flow_id, "state": {"type": "RUNNING"}}).raise_for_status().json()["id"]
+    keeping.add(stack, ["postgres"], "a swap", 120, run_id=run)
+    by_hand = keeping.add(stack, ["redis"], "by hand", 120)
+    assert {window.reason for window in asyncio.run(windows_async(stack))[0]} == {"a swap", "by hand"}
+    crashed = {"state": {"type": "CRASHED"}, "force": True}  # as the reaper does with a run whose worker was killed
+    until_it_has_time(lambda: server.post(f"/flow_runs/{run}/set_state", json=crashed))
+    assert [window.reason for window in asyncio.run(windows_async(stack))[0]] == ["by hand"]
+    assert [window.reason for window in windows(stack)[0]] == ["by hand"]
+    keeping.end(stack, [by_hand.id])
+    query = {"variables": {"name": {"like_": keeping.variable_name(stack)}}}
+    assert server.post("/variables/filter", json=query).raise_for_status().json() == [], "whoever writes next tidies up"
+
+
 def test_work_goes_on_where_no_window_can_be_opened(server: httpx.Client) -> None:
     done = False
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}), maintenance("gone", ["all"], "x", 5):
@@ -216,10 +248,10 @@ def test_a_service_that_dies_is_one_incident_that_is_told_emitted_shown_and_ende
         assert asyncio.run(health())["redis"] == "down"
         assert asyncio.run(health(SweepRequest(dry_run=True)))["redis"] == "down"
         assert not [incident for incident in remembered().incidents if incident.service == "redis"]
-        put_variable(server, keeping.variable_name(SWEPT), ["no window"])
+        put_variable(server, keeping.variable_name(SWEPT, "odd"), "no window")
         with pytest.raises(ServiceError, match=r"maintenance window 0: .* it is not in force"):
             asyncio.run(health())  # something else is wrong, and still everybody hears of it
-        server.delete(f"/variables/name/{keeping.variable_name(SWEPT)}").raise_for_status()
+        server.delete(f"/variables/name/{keeping.variable_name(SWEPT, 'odd')}").raise_for_status()
         (incident,) = [one for one in remembered().incidents if one.service == "redis"]
         assert incident.severity == "critical"
         assert [alert.state for alert in swept.pagerduty.alerts.values()] == ["triggered"]
