@@ -1,8 +1,8 @@
 """Prefect's API over plain HTTP, as in Railway's private network and in the sandbox: no authorities are read for it.
 
-Each client that Prefect opens reads the certificates of all authorities first, also where no connection will ever use TLS: 40 ms
-of processor time, a hundred times while the deployments are registered, and several times in each flow run. Prefect can be told
-to trust another file; this one has a single certificate, whose key was never kept. A connection over TLS would be refused.
+Each client that Prefect opens reads the certificates of all authorities first, also where no connection will ever use TLS:
+40 ms of processor time, a hundred times while the deployments are registered, and several times in each flow run. Prefect can
+be told to trust another file; this one has a single certificate, whose key was never kept. TLS would be refused with it.
 """
 
 from __future__ import annotations
