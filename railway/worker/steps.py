@@ -27,7 +27,7 @@ __all__ = ["DEPLOYED_TO", "MERGES", "REGISTRATION", "Spawn", "Step", "Steps", "T
 DEPLOYED_TO = "ops"
 """The work pool of every deployment in prefect.yaml: a worker of another pool, as that of drills may be, registers nothing."""
 LIMIT = 240.0
-"""Seconds that one program may take: fifteen deployments, on a small machine that is busy starting."""
+"""Seconds that one program may take: some thirty deployments, on a small machine that is busy starting."""
 PAUSES = (5.0, 20.0)
 """Seconds before the second and the third try, as elsewhere (`blocks/retry.py`)."""
 LATER = 300.0

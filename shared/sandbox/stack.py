@@ -300,7 +300,7 @@ class Sandbox:
 
     def _run(self, name: str, arguments: list[str]) -> None:
         log = self.logs / f"{name}.log"
-        self._commands.run(name, arguments, log=log, env=self.environment(), cwd=ROOT, timeout=120.0)
+        self._commands.run(name, arguments, log=log, env=self.environment(), cwd=ROOT, timeout=300.0)
 
     def _start_together(self, steps: dict[str, Callable[[], None]]) -> None:
         together(steps, report=self._ready, give_up=self._end)
