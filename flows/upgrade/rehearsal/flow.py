@@ -63,6 +63,7 @@ def rehearse(request: RehearsalRequest = RehearsalRequest()) -> Rehearsal:
         raise SettingsError(f"rehearsal: {request.to!r} names no version, expected one as 1.108.0")
     wheel = fetch_migrations(str(version), request.extras_version)
     manifest = catalogue.read(stack.store, stack.keys).need(request.set_id)
+    manifest = catalogue.with_definitions(stack.store, stack.keys, manifest)  # a restore goes by them
     component = chosen(manifest, [f"postgres/{stack.settings.litellm_database}"]).postgres[0]
     with embedded(stack, [component], []) as scratch:
         target = side_name(component.name, "drill", manifest.id)
