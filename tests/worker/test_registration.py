@@ -31,6 +31,8 @@ from tests.worker import image
 from tests.worker.conftest import AUTH, Prefect
 from tests.worker.container import Container, container
 
+pytestmark = pytest.mark.long
+
 STACK = "images"
 CANARIES = {
     "POSTGRES_BACKUP_URL": "postgresql://backup:canary-pg@127.0.0.1:1/postgres",
