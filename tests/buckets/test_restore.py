@@ -280,6 +280,7 @@ def test_a_lost_kept_object_is_named_and_the_rest_is_taken_back(taken: Content, 
 # --- a process that dies -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_restore_and_an_undo_that_are_killed_half_way_are_run_again(taken: Content, nights: Nights, tmp_path: Path) -> None:
     was, left = _damage(taken)
     set_id, component = nights.taken[-1]

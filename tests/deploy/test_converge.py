@@ -307,6 +307,7 @@ def deploy_elsewhere(environment: dict[str, Any]) -> None:
         converge(api, small(), approve=lambda _: None, pace=PACE)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("changes", [2, 9, 19, 27])
 def test_killed_at_any_point_it_is_continued_by_running_it_again(place: Place, changes: int) -> None:
     """SIGKILL after so many changes: secrets that were made stay, no service is there twice, the end is the same."""

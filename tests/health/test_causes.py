@@ -45,6 +45,7 @@ def outages(failed: frozenset[str], chance: random.Random) -> tuple[dict[str, st
     return {name: row.ljust(longest, ".") for name, row in rows.items()}, steady
 
 
+@pytest.mark.long
 def test_every_set_of_failed_services_opens_one_incident_a_cause_and_leaves_none_behind() -> None:
     chance = random.Random(512)  # noqa: S311 - the same rows every time
     for failed in SETS:

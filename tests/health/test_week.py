@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -139,6 +140,7 @@ def heal(watch: Watch, book: Book) -> None:
     assert (watch.state.episodes, watch.state.tracks) == ((), {})
 
 
+@pytest.mark.long
 def test_a_week_of_faults_loses_doubles_and_contradicts_nothing() -> None:
     watch, world, book = Watch(), World(2026), Book()
     largest = 0
