@@ -184,6 +184,7 @@ def test_a_new_service_gets_the_variables_of_the_old_one_and_refers_to_itself_wh
         "RAILWAY_SERVICE_ID": "the platform's",
         "RAILWAY_SHM_SIZE_BYTES": "536870912",
         "STACK_DEPLOYED": "a mark",
+        "WAL_ARCHIVE_BUCKET": "of the old cluster",
     }
     assert needed_variables(raw, "postgres", "postgres-18") == {
         "POSTGRES_PASSWORD": "secret",

@@ -17,10 +17,11 @@ from blocks.keys import BackupKeys
 from blocks.object_store import BackupStore
 from blocks.postgres import PostgresServer
 from blocks.settings import Settings
+from flows.lease import lock_key
 from flows.upgrade.engine import run_steps, undo_steps
 from flows.upgrade.journal import UpgradeJournal, load_all
 from flows.upgrade.plan import plan_hash, refuse_changed
-from flows.upgrade.postgres.carry import describe_undo, find, finish, forget, proof_of, steps_of, undo, upgrade
+from flows.upgrade.postgres.carry import describe_undo, finish, forget, proof_of, steps_of, undo, upgrade
 from flows.upgrade.postgres.fence import open_for_writers
 from flows.upgrade.postgres.orders import PostgresPlan
 from flows.upgrade.steps import Context, Step
@@ -75,7 +76,7 @@ def world(
         stack_name="sandbox",
         postgres_target_url=SecretStr(new.url()),
         postgres_bin_dirs=bin_dirs(),
-        backup_lease_seconds=60,
+        backup_lease_seconds=600,
         backup_lock_wait_seconds=60,
     )
     admin = PostgresServer(url=SecretStr(old.url()), bin_dirs=bin_dirs())
@@ -190,7 +191,7 @@ def test_a_copy_that_differs_leads_nobody_away_and_everybody_runs_again(
         upgrade(hands, plan_of(world))
     assert failed.value.undone
     before.is_back(world, old, new)
-    assert find(world.stack, "latest").phase == "undone"
+    assert load_all(world.stack.store)[-1].phase == "undone"
 
 
 def test_applications_that_are_not_well_with_the_new_server_get_their_old_one_back(
@@ -248,11 +249,11 @@ def go_on(world: World, journal: UpgradeJournal, dying: str, when: str) -> None:
 
 
 def killed(world: World, journal: UpgradeJournal, dying: str, when: str) -> UpgradeJournal:
-    """The journal that a process leaves which was killed there."""
-    world.stack.settings.backup_lease_seconds = 3
+    """The journal that a process leaves which was killed there, once its lock has run out."""
     with Forked(lambda: go_on(world, journal, dying, when)) as process:
         while process.running:
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    world.stack.store.remove([lock_key(world.stack.store)])  # as if the time had passed
     found = [one for one in load_all(world.stack.store) if one.id == journal.id]
     state = found[0].record(dying).state
     assert state == {"do": "doing", "undo": "undoing"}[when], f"{dying} is {state}"
@@ -277,7 +278,7 @@ def test_a_process_may_be_killed_after_every_step_and_the_next_one_finishes_and_
         journal = killed(world, journal, name, "undo")
     with world.hands() as hands:
         finish(hands, journal)
-    assert find(world.stack, journal.id).phase == "undone"
+    assert load_all(world.stack.store)[-1].phase == "undone"
     before.is_back(world, old, new, kept=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from blocks.errors import GuardRefused, StackError
 from blocks.railway_api.api import RailwayApi
@@ -14,6 +14,7 @@ from flows.lease import Lease, utc_now
 from flows.report import flow_run_id, line
 from flows.restore.postgres_swap import written_since
 from flows.stack import Stack
+from flows.upgrade.carry_out import RESUMES
 from flows.upgrade.data import SecureData
 from flows.upgrade.engine import Prove, run_steps, undo_steps
 from flows.upgrade.journal import OPEN, UpgradeJournal, load_all, open_journals
@@ -42,6 +43,7 @@ __all__ = [
     "refuse_open",
     "steps_of",
     "undo",
+    "unfinished",
     "upgrade",
 ]
 
@@ -121,15 +123,16 @@ def upgrade(hands: Hands, plan: PostgresPlan) -> UpgradeJournal:
 
 
 def finish(hands: Hands, journal: UpgradeJournal) -> None:
-    """Go on with an upgrade that died: forward, or back where it was on its way back."""
-    plan = PostgresPlan.model_validate(journal.plan)
-    context = hands.context(journal)
-    if journal.phase == "undoing":
-        undo_steps(context, journal, steps_of(plan), prove=proof_of(plan))
-    elif journal.phase in OPEN:
-        run_steps(context, journal, steps_of(plan), prove=proof_of(plan))
-    else:
+    """Go on with an upgrade that died: forward; back where it was on its way back, or where its worker dies of it again."""
+    if journal.phase not in OPEN:
         raise GuardRefused(f"upgrade {journal.id} is {journal.phase}: there is nothing to finish")
+    plan, context = PostgresPlan.model_validate(journal.plan), hands.context(journal)
+    back = journal.phase == "undoing" or journal.resumed >= RESUMES
+    journal.resumed += 1
+    if back:
+        undo_steps(context, journal, steps_of(plan), prove=proof_of(plan))
+    else:
+        run_steps(context, journal, steps_of(plan), prove=proof_of(plan))
 
 
 def undo(hands: Hands, journal: UpgradeJournal) -> str:
@@ -218,20 +221,41 @@ def forget(hands: Hands, journal: UpgradeJournal, *, dry_run: bool = False) -> s
     return text
 
 
-def find(stack: Stack, upgrade_id: str) -> UpgradeJournal:
-    """Find an upgrade of Postgres.
+def unfinished(stack: Stack, upgrade_id: str) -> UpgradeJournal | None:
+    """Find an upgrade of Postgres that died; None where there is none, as somebody may have finished it meanwhile.
 
     Args:
         upgrade_id: `latest`, or an id.
+    """
+    found = [one for one in open_journals(stack.store) if one.kind == KIND and upgrade_id in ("latest", one.id)]
+    return found[-1] if found else None
+
+
+def find(stack: Stack, upgrade_id: str, action: Literal["undo", "forget"]) -> UpgradeJournal:
+    """Find an upgrade of Postgres to take back, or to let go of.
+
+    Args:
+        upgrade_id: `latest` of those that the action is for, or an id.
     Raises:
-        GuardRefused: there is none.
+        GuardRefused: there is none, or a later one has to be undone first.
     """
     known = [one for one in load_all(stack.store) if one.kind == KIND]
-    found = [one for one in known if upgrade_id in ("latest", one.id)]
+    found = [one for one in known if (upgrade_id == "latest" and _is_for(action, one)) or upgrade_id == one.id]
     if not found:
-        latest = ", ".join(one.id for one in known[-3:]) or "none"
-        raise GuardRefused(f"there is no upgrade {upgrade_id!r} of Postgres to act on; the latest are: {latest}")
+        latest = ", ".join(f"{one.id} ({one.phase})" for one in known[-3:]) or "none"
+        raise GuardRefused(f"there is no upgrade {upgrade_id!r} of Postgres to {action}; the latest are: {latest}")
+    later = [one.id for one in known[known.index(found[-1]) + 1 :] if one.phase != "undone"]
+    if action == "undo" and later:
+        raise GuardRefused(f"upgrade {found[-1].id} is not the last one: {later[-1]} came after it; undo that first")
     return found[-1]
+
+
+def _is_for(action: str, journal: UpgradeJournal) -> bool:
+    kept = not any(FORGOTTEN in one.facts for one in journal.steps)
+    if action == "undo":
+        return journal.phase in OPEN or (journal.phase == "done" and kept)
+    served = any(SERVED in one.facts for one in journal.steps)
+    return kept and (journal.phase == "done" or (journal.phase == "undone" and served))
 
 
 def _refuse_over(journal: UpgradeJournal, what: str) -> None:

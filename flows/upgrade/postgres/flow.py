@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from prefect import flow
 
@@ -45,8 +46,10 @@ def upgrade(request: PostgresRequest = PostgresRequest()) -> str:
     stack = Stack.load()
     with environment_of(stack.settings).open(allow=PROTECTED) as api:
         eyes = Eyes(stack, api, Live(stack))
+        if request.action == "finish":
+            return _finish(eyes, request)
         if request.action != "upgrade":
-            return _settle(eyes, request)
+            return _take_back(eyes, request, request.action)
         carry.refuse_open(stack)
         plan = make_plan(eyes, request)
         steps = steps_of(plan)
@@ -64,30 +67,38 @@ def upgrade(request: PostgresRequest = PostgresRequest()) -> str:
     return journal.phase
 
 
-def _settle(eyes: Eyes, request: PostgresRequest) -> str:
-    """Finish, undo or forget what was begun before."""
-    stack = eyes.stack
-    journal = carry.find(stack, request.upgrade_id)
-    plan = PostgresPlan.model_validate(journal.plan)
-    if request.action == "finish":
-        line(f"upgrade {journal.id} is {journal.phase}")
-        if request.dry_run:
+def _finish(eyes: Eyes, request: PostgresRequest) -> str:
+    """Go on with an upgrade that died; that needs no approval, which was given when it began."""
+    found = carry.unfinished(eyes.stack, request.upgrade_id)
+    line(f"upgrade {found.id} is {found.phase}" if found else "no upgrade of Postgres was left unfinished")
+    if found is None or request.dry_run:
+        return "nothing"
+    plan = PostgresPlan.model_validate(found.plan)
+    with _at_work(eyes, plan) as hands:
+        journal = carry.unfinished(eyes.stack, found.id)  # as it is now that nobody else works on it
+        if journal is None:
+            line(f"upgrade {found.id} has been finished meanwhile")
             return "nothing"
-        with _at_work(eyes, plan) as hands:
-            journal = carry.find(stack, journal.id)
-            carry.finish(hands, journal)
-            _leave(hands, journal, plan)
-        return journal.phase
+        carry.finish(hands, journal)
+        _leave(hands, journal, plan)
+    return journal.phase
+
+
+def _take_back(eyes: Eyes, request: PostgresRequest, action: Literal["undo", "forget"]) -> str:
+    """Undo what was done before, or let go of what was kept for that."""
+    stack = eyes.stack
+    journal = carry.find(stack, request.upgrade_id, action)
+    plan = PostgresPlan.model_validate(journal.plan)
     with stack.exclusive("upgrade") as lease:
         look = Hands(stack, eyes.api, eyes.outside, lease)
-        undoing = request.action == "undo"
+        undoing = action == "undo"
         text = carry.describe_undo(look, journal) if undoing else carry.forget(look, journal, dry_run=True)
     line(text)
     if request.dry_run:
         return "nothing"
     approve(stack.name, request.confirm, text)
     with _at_work(eyes, plan) as hands:
-        journal = carry.find(stack, journal.id)
+        journal = carry.find(stack, journal.id, action)
         if not undoing:
             line(carry.forget(hands, journal))
             return "forgotten"

@@ -16,8 +16,11 @@ from flows.deploy.standing_in import REPLACES
 from flows.upgrade.postgres.address import PORT, Address, reached
 from flows.upgrade.postgres.audit import SHARED, Holder, strangers
 
-__all__ = ["IDENTITY", "address_on_railway", "holders", "identity", "own_variables", "with_aliases"]
+__all__ = ["ARCHIVE", "IDENTITY", "address_on_railway", "holders", "identity", "own_variables", "with_aliases"]
 
+ARCHIVE = ("WAL_ARCHIVE_", "WAL_BACKUP_", "PGBACKREST_")
+"""What Railway's point-in-time recovery tells its server (facts: railway.md 4.3). A second server that writes into the same
+archive spoils it: it is another cluster."""
 IDENTITY = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()"
 """A cluster's own number, drawn by initdb: two names with the same number are one server."""
 _MARKS = (DEPLOYED, SETUP_DONE, REPLACES)
@@ -52,7 +55,11 @@ def own_variables(raw: Mapping[str, str]) -> dict[str, str]:
     Args:
         raw: as they are written.
     """
-    return {name: text for name, text in raw.items() if _is_set_by_people(name) and name not in _MARKS}
+    return {
+        name: text
+        for name, text in raw.items()
+        if _is_set_by_people(name) and name not in _MARKS and not name.startswith(ARCHIVE)
+    }
 
 
 def address_on_railway(api: RailwayApi, inventory: Inventory, service: str) -> Address:

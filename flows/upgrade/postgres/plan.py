@@ -23,7 +23,7 @@ from flows.upgrade.postgres.audit import Audit, Holder, audit, refers
 from flows.upgrade.postgres.consumers import in_start_order
 from flows.upgrade.postgres.fence import refuse_unfenceable
 from flows.upgrade.postgres.ha import guide_to_ha, refuse_cluster
-from flows.upgrade.postgres.look import address_on_railway, holders, identity, with_aliases
+from flows.upgrade.postgres.look import ARCHIVE, address_on_railway, holders, identity, with_aliases
 from flows.upgrade.postgres.moving import left_behind, movable, outline, refuse_target
 from flows.upgrade.postgres.orders import Consumer, PostgresPlan, PostgresRequest, Where
 from flows.upgrade.postgres.servers import superuser_url
@@ -72,7 +72,7 @@ def make_plan(eyes: Eyes, request: PostgresRequest, *, documents: bool = True) -
     faults = eyes.outside.faults(concerned)
     _refuse(f"{one.service} is down: {one.sentence}; mend that first" for one in faults if one.down)
     old_set = eyes.outside.newest_proven(utc_now() - timedelta(hours=request.backup_hours))
-    behind = left_behind(admin, databases)
+    behind = [*left_behind(admin, databases), *_archive(found, old)]
     facts = {
         "postgres": f"{_called(old)} ({admin.server_version()[0]}) -> {new.service or _called(new)} ({image or new_major})",
         "consumers": ", ".join(one.service for one in consumers) or "none",
@@ -209,6 +209,13 @@ def _refuse_weak(server: PostgresServer) -> None:
             f"upgrade postgres: role {server.user} of POSTGRES_RESTORE_URL is no superuser; it has to read what the server "
             "keeps of passwords, and to close it for writers"
         )
+
+
+def _archive(found: list[Holder], old: Address) -> list[str]:
+    """Say so where the old server archives what it writes: the new one begins without."""
+    mine = next((one.raw for one in found if one.name == old.service), {})
+    on = any(name.startswith(ARCHIVE) for name in mine)
+    return ["point-in-time recovery: enable it for the new server, its history begins anew"] if on else []
 
 
 def _called(address: Address) -> str:
