@@ -14,6 +14,7 @@ from flows.copy.view import reading_from
 from flows.drill.flow import DrillRequest, drill
 from flows.health.observation import Status
 from flows.health.observe import observe
+from flows.health.sweep import is_failing
 from flows.health.targets import Targets
 from flows.lease import Lease
 from flows.report import line
@@ -42,7 +43,7 @@ class Live(Outside):
         """As in `Outside`: the checks of a sweep."""
         found = asyncio.run(observe(Targets.from_settings(self._stack.settings)))
         bad = [one for one in found if one.service in services and one.status in (Status.DEGRADED, Status.DOWN)]
-        return [Fault(one.service, one.aspect, one.status is Status.DOWN, one.sentence) for one in bad]
+        return [Fault(one.service, one.aspect, is_failing(one), one.sentence) for one in bad]
 
     def databases(self) -> Facts:
         """As in `Outside`."""

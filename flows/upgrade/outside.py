@@ -21,7 +21,7 @@ class Fault:
     """Something that a check found.
 
     Attributes:
-        service, aspect: what was looked at. down: the service is useless to others; else it is degraded. sentence: for people.
+        service, aspect: what was looked at. down: the service is useless to others; else it is degraded, or so on its way to the public. sentence: for people.
     """
 
     service: str

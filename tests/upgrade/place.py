@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from blocks.settings import Settings
 from flows.deploy.present import DEPLOYED
 from flows.stack import Stack
 from flows.upgrade.carry_out import upgrade_services
+from flows.upgrade.images import with_tag
 from flows.upgrade.journal import UpgradeJournal, load_all
 from flows.upgrade.look import Eyes
 from flows.upgrade.orders import KINDS, Kind, UpgradeRequest
@@ -26,7 +29,7 @@ from shared.sandbox.railway_api.options import Behaviour
 from shared.sandbox.railway_api.options import Pace as PlatformPace
 from tests.upgrade.town import Town, TownRuntime
 
-__all__ = ["CANARY", "NEW", "OLD", "PACE", "Place", "Where"]
+__all__ = ["CANARY", "FIRST", "NEW", "OLD", "PACE", "QUICK", "Place", "Where", "environment_of", "new_image", "stack_of"]
 
 CANARY = "canary-7d19-secret"
 PACE = Pace(deployment=60, poll=0.02, settle=0.3, look=0.02, pause=0.05, patience=60)
@@ -38,6 +41,7 @@ OLD: dict[str, str] = {
     "langfuse-worker": "langfuse/langfuse-worker:3.225.4",
     "clickhouse": "clickhouse/clickhouse-server:25.8.1.1",
     "redis": "redis:8.2.1",
+    "postgres": "ghcr.io/railwayapp-templates/postgres-ssl:16",
     "minio": "quay.io/minio/minio:RELEASE.2025-07-23T15-54-02Z",
     "prefect-server": "prefecthq/prefect:3.9.1-python3.12",
     "prefect-worker": "ghcr.io/acme/operations:0.1.0",
@@ -50,6 +54,7 @@ NEW: dict[Kind, str] = {
     "minio": "RELEASE.2025-09-07T16-13-09Z",
     "prefect": "3.10.0-python3.12",
 }
+FIRST = {kind: services[0] for kind, services in KINDS.items()}
 SCHEMA = {"litellm": [1, 102, 4], "langfuse": [3, 225, 4]}
 _PATHS = {"litellm": "/health/readiness", "langfuse-web": "/api/public/health", "langfuse-worker": "/api/health"}
 _VOLUMES = {"clickhouse": "/var/lib/clickhouse", "redis": "/data", "minio": "/data", "prefect-server": "/data"}
@@ -63,6 +68,7 @@ class Where:
     town: Path
     stack: str
     identity: str
+    own_service_id: str = ""
 
 
 class Place:
@@ -76,7 +82,7 @@ class Place:
         kind: Kind,
         *,
         behaviour: Behaviour | None = None,
-        variables: dict[str, str] | None = None,
+        variables: dict[str, dict[str, str]] | None = None,
         also: tuple[str, ...] = (),
     ) -> None:
         self.kind, self.store, self.keys = kind, store, keys
@@ -89,11 +95,13 @@ class Place:
 
     def __enter__(self) -> Place:
         self.railway.start()
+        self._api = self.environment().open(allow=PROTECTED)
         with self.api() as api:
             for name in self.services:
                 service = api.create_service(name)
                 given = {"PASSWORD": CANARY, "PORT": "4000", DEPLOYED: f"mark of {name}"}
-                api.set_variables(service, given | (self._variables if name == KINDS[self.kind][0] else {}))
+                given |= {"USE_V2_MIGRATION_RESOLVER": "True"} if name == "litellm" else {}
+                api.set_variables(service, given | self._variables.get(name, {}))
                 if name in _VOLUMES:
                     api.create_volume(service, _VOLUMES[name])
                 settings = {"image": OLD[name]} | ({"healthcheck_path": _PATHS[name]} if name in _PATHS else {})
@@ -104,22 +112,17 @@ class Place:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._api.close()
         self.railway.close()
 
     def environment(self, own_service_id: str = "") -> RailwayEnvironment:
         """The block of it."""
-        return RailwayEnvironment(
-            project_id=self.railway.project_id,
-            environment_id=self.railway.environment_id,
-            token=SecretStr(self.railway.token("workspace")),
-            token_kind="workspace",
-            api_url=self.railway.url,
-            own_service_id=own_service_id,
-        )
+        return environment_of(self.railway, own_service_id)
 
-    def api(self) -> RailwayApi:
-        """Railway's API, as a person uses it."""
-        return self.environment().open(allow=PROTECTED)
+    @contextmanager
+    def api(self) -> Iterator[RailwayApi]:
+        """Railway's API, as a person uses it; one for all looks, for to make one takes longer than most of them."""
+        yield self._api
 
     def stack(self, own_service_id: str = "") -> Stack:
         """The stack's systems, as far as an upgrade by image has to do with them."""
@@ -132,8 +135,8 @@ class Place:
         with self.environment(own).open(allow=PROTECTED) as api:
             return upgrade_services(Eyes(self.stack(own), api, self.town), self.kind, UpgradeRequest(**given), pace=PACE)
 
-    def where(self) -> Where:
-        """For another process."""
+    def where(self, own_service: str = "") -> Where:
+        """For another process, which may run in one of the services."""
         block = self.environment()
         railway = block.model_dump(include={"project_id", "environment_id", "token_kind", "api_url"})
         return Where(
@@ -141,6 +144,7 @@ class Place:
             town=self.town.directory,
             stack=self.store.stack,
             identity=self.keys.identity.get_secret_value() if self.keys.identity else "",
+            own_service_id=self.railway.service_id(own_service) if own_service else "",
         )
 
     # --- what is there -----------------------------------------------------------------------------------------------
@@ -182,10 +186,31 @@ class Place:
         """The newest one."""
         return load_all(self.store)[-1]
 
+    def phase(self) -> str:
+        """Where the newest upgrade is, empty where there is none yet."""
+        return next((one.phase for one in reversed(load_all(self.store))), "")
+
     def journal_text(self) -> str:
         """Everything that is kept of all upgrades."""
         prefix = f"{self.store.root}upgrades/"
         return "".join(self.store.get(item.key).decode() for item in self.store.list(prefix))
+
+
+def new_image(service: str, kind: Kind) -> str:
+    """The image that a service is upgraded to; your own worker's stays."""
+    return OLD[service] if service == "prefect-worker" else with_tag(OLD[service], NEW[kind])
+
+
+def environment_of(railway: RailwayStandIn, own_service_id: str = "") -> RailwayEnvironment:
+    """The block of a stand-in's environment."""
+    return RailwayEnvironment(
+        project_id=railway.project_id,
+        environment_id=railway.environment_id,
+        token=SecretStr(railway.token("workspace")),
+        token_kind="workspace",
+        api_url=railway.url,
+        own_service_id=own_service_id,
+    )
 
 
 class TownStack(Stack):

@@ -60,7 +60,7 @@ def one_major(change: Change) -> Iterator[str]:
     elif (old, new) != (3, 4):
         yield f"from {change.old} to {change.new} is no step that anybody has tried; go through each major version"
     elif not change.facts.from_three_to_four:
-        yield "3 to 4 is no change of a tag: ClickHouse comes first, then a mode that writes both; use upgrade/langfuse-4"
+        yield "3 to 4 is no change of a tag: ClickHouse comes first, then a mode that writes both; use upgrade/langfuse"
 
 
 @named("langfuse-stores", "langfuse.com/self-hosting/deployment/infrastructure; 4's migration 0039 fails on 25.5", *SERVICES)
