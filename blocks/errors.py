@@ -25,6 +25,7 @@
     ├── RestoreRefused              nothing was changed, and why                            (permanent)
     ├── RestoreFailed               a restore broke off; what was stopped was started again (permanent)
     ├── SmokeFailed                 a request through the stack does not work as it should  (permanent)
+    ├── NotHealed                   a runbook may not heal it, or could not: a person is needed     (permanent)
     ├── RehearsalFailed             the migrations of an upgrade do not fit the data; nothing live was touched      (permanent)
     ├── UpgradeFailed               an upgrade broke off, and was undone as far as it says  (permanent)
     └── DrillFailed                 the restored data is not what the manifest says         (permanent)
@@ -48,6 +49,7 @@ __all__ = [
     "IntegrityError",
     "LeaseHeld",
     "LeaseLost",
+    "NotHealed",
     "ObjectMissing",
     "RailwayDenied",
     "RailwayError",
@@ -232,6 +234,10 @@ class DrillFailed(StackError):
 
 class SmokeFailed(StackError):
     """A check of the smoke test, or the whole of it, found something that does not work."""
+
+
+class NotHealed(StackError):
+    """A runbook may not heal it, or has done all it may and the check is still red; the message says what a person is to do."""
 
 
 class RehearsalFailed(StackError):

@@ -162,6 +162,20 @@ def acquire(store: BackupStore, *, flow: str, holder: str, seconds: int, wait: f
         time.sleep(pause)
 
 
+def holder_of(store: BackupStore, seconds: int) -> LeaseRecord | None:
+    """Look who holds the stack's lock; None where nobody does.
+
+    Args:
+        seconds: as of `acquire`.
+    Raises:
+        StoreError: the store does not answer.
+    """
+    found = retrying(lambda: _read(store, seconds))
+    if found is None or found[0].released or found[0].expires_at <= retrying(store.now):
+        return None
+    return found[0]
+
+
 def _try(store: BackupStore, flow: str, holder: str, seconds: int) -> tuple[Lease | None, LeaseRecord | None]:
     found = retrying(lambda: _read(store, seconds))
     now = retrying(store.now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,4 +37,21 @@ class Entry:
 
 def entries() -> Sequence[Entry]:
     """Return all runbooks. Of those that answer an incident the first is the one to run."""
-    return ()
+    return (*(_entry("restart-service", "automatic", service, aspects) for service, aspects in _DOWN.items()),)
+
+
+_DOWN: Mapping[str, tuple[str, ...]] = {
+    "postgres": ("connect", "deployment"),
+    "clickhouse": ("query", "deployment"),
+    "redis": ("ping", "deployment"),
+    "minio": ("put-get-delete", "deployment"),
+    "litellm": ("liveness", "readiness", "deployment"),
+    "langfuse-web": ("health", "ready", "deployment"),
+    "langfuse-worker": ("health", "ready", "consumption", "stuck-probe", "deployment"),
+}
+"""What a service is down by, which a restart may mend. Prefect's own are not among them: no run may end itself."""
+
+
+def _entry(name: str, kind: Kind, service: str | None, aspects: tuple[str, ...]) -> Entry:
+    """One entry; a runbook's deployment is always called after it."""
+    return Entry(name, service, aspects, kind, f"{name}/runbook")

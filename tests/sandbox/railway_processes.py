@@ -8,10 +8,11 @@
 from __future__ import annotations
 
 import http.client
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,6 +37,7 @@ if image.endswith(":crashes"):
     sys.exit(1)
 server = _socket.socket()
 server.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+server.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEPORT, 1)
 if not image.endswith(":mute"):
     server.bind(("127.0.0.1", int(port)))
     server.listen(8)
@@ -54,9 +56,9 @@ while True:
 class ProcessContainer:
     """One program."""
 
-    def __init__(self, spec: ContainerSpec, log: Path) -> None:
+    def __init__(self, spec: ContainerSpec, log: Path, port: int | None = None) -> None:
         self.spec = spec
-        self._port = free_port()
+        self._port = port or free_port()
         self._log = log
         self._asked_to_end = False
         argv = [sys.executable, "-I", "-S", "-c", _PROGRAM, spec.image, str(self._port), spec.start_command or ""]
@@ -99,6 +101,10 @@ class ProcessContainer:
         self._process.kill()
         self._end()
 
+    def freeze(self) -> None:
+        """As when it hangs: it still runs, and answers nobody."""
+        self._process.send_signal(signal.SIGSTOP)
+
     def _end(self) -> None:
         self._process.wait()
         if self._process.stdin is not None:
@@ -108,10 +114,13 @@ class ProcessContainer:
 class ProcessRuntime:
     """Attributes:
     containers: all that were started, in order. pulled: the images that were asked for. missing: tags that are gone.
+
+    Args:
+        ports: where the containers of some services listen, by their names; the others each on a port of its own.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, ports: Mapping[str, int] | None = None) -> None:
+        self._directory, self._ports = directory, ports or {}
         self._lock = threading.Lock()
         self._addresses: dict[tuple[str, int], str] = {}
         self.containers: list[ProcessContainer] = []
@@ -127,7 +136,8 @@ class ProcessRuntime:
 
     def start(self, spec: ContainerSpec) -> ProcessContainer:
         with self._lock:
-            container = ProcessContainer(spec, self._directory / f"container-{len(self.containers)}.log")
+            log = self._directory / f"container-{len(self.containers)}.log"
+            container = ProcessContainer(spec, log, self._ports.get(spec.service))
             self.containers.append(container)
             return container
 
