@@ -138,7 +138,11 @@ def _opened(server: PostgresServer, database: str, **settings: str) -> Connectio
 
 
 def _one_line(error: psycopg.Error) -> str:
-    return f"{error.diag.message_primary or error} ({error.sqlstate or type(error).__name__})"
+    """What the server said; of errors about data (class 22) without the value that they quote: it may be a prompt."""
+    said, state = error.diag.message_primary or type(error).__name__, error.sqlstate or ""
+    if state.startswith("22"):
+        said = re.sub(r'"(?:.|\n)*"', "a value of the data", said)
+    return f"{said} ({state or type(error).__name__})"
 
 
 _RECORDED = """
