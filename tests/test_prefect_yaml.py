@@ -44,6 +44,7 @@ BY_HAND = {
     "copy/on-demand",
     "deploy/on-demand",
     "drill/on-demand",
+    "free-connections/runbook",
     "maintenance/on-demand",
     "models/apply",
     "rehearse/litellm",

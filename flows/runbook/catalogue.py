@@ -37,7 +37,10 @@ class Entry:
 
 def entries() -> Sequence[Entry]:
     """Return all runbooks. Of those that answer an incident the first is the one to run."""
-    return (*(_entry("restart-service", "automatic", service, aspects) for service, aspects in _DOWN.items()),)
+    return (
+        _entry("free-connections", "automatic", "postgres", ("connections", "longest-transaction")),
+        *(_entry("restart-service", "automatic", service, aspects) for service, aspects in _DOWN.items()),
+    )
 
 
 _DOWN: Mapping[str, tuple[str, ...]] = {
