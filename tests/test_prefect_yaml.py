@@ -48,6 +48,7 @@ BY_HAND = {
     "maintenance/on-demand",
     "models/apply",
     "rehearse/litellm",
+    "redis-policy/runbook",
     "restart-service/runbook",
     "restore/on-demand",
     "restore-bucket/on-demand",

@@ -39,6 +39,7 @@ def entries() -> Sequence[Entry]:
     """Return all runbooks. Of those that answer an incident the first is the one to run."""
     return (
         _entry("free-connections", "automatic", "postgres", ("connections", "longest-transaction")),
+        _entry("redis-policy", "automatic", "redis", ("eviction-policy",)),
         *(_entry("restart-service", "automatic", service, aspects) for service, aspects in _DOWN.items()),
     )
 
