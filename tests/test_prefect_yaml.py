@@ -41,6 +41,7 @@ SCHEDULED = {
 BY_HAND = {
     "alert/flow-run",
     "backup/on-demand",
+    "clickhouse-disk/runbook",
     "copy/on-demand",
     "deploy/on-demand",
     "drill/on-demand",

@@ -40,6 +40,7 @@ def entries() -> Sequence[Entry]:
     return (
         _entry("free-connections", "automatic", "postgres", ("connections", "longest-transaction")),
         _entry("redis-policy", "automatic", "redis", ("eviction-policy",)),
+        _entry("clickhouse-disk", "automatic", "clickhouse", ("disk", "system-logs")),
         *(_entry("restart-service", "automatic", service, aspects) for service, aspects in _DOWN.items()),
     )
 
