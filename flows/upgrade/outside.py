@@ -21,7 +21,8 @@ class Fault:
     """Something that a check found.
 
     Attributes:
-        service, aspect: what was looked at. down: the service is useless to others; else it is degraded, or so on its way to the public. sentence: for people.
+        service, aspect: what was looked at. sentence: for people.
+        down: the service is useless to those that need it; else it is degraded, or something aside is bad.
     """
 
     service: str
