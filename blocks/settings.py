@@ -120,6 +120,19 @@ class Settings(BaseSettings):
     gateway_token: SecretStr | None = Field(default=None, description="Bearer token for the gateway's POST requests")
     gateway_public: bool = Field(default=False, description="The status page needs no token")
     gateway_url: str = Field(default="", description="Public URL of the gateway, for links in alerts")
+    railway_webhook_secret: SecretStr | None = Field(
+        default=None, description="What Railway's webhook sends as X-Webhook-Secret, to /hooks/railway"
+    )
+    pagerduty_webhook_secret: SecretStr | None = Field(
+        default=None, description="Key with which PagerDuty signs its v3 webhook, to /hooks/pagerduty"
+    )
+    alertmanager_webhook_token: SecretStr | None = Field(
+        default=None, description="Bearer token that Alertmanager sends, to /hooks/alertmanager"
+    )
+    slack_signing_secret: SecretStr | None = Field(
+        default=None, description="Signing secret of the Slack app: its messages have buttons then, which tell /hooks/slack"
+    )
+    slack_users: Names = Field(default=[], description="Ids of the Slack users who may press them; empty: nobody")
     port: int = Field(default=8080, ge=1, le=65535, description="Port of the gateway; Railway sets it")
     worker_drain_seconds: float = Field(
         default=60, gt=0, description="On SIGTERM flow runs have so long to clean up, before the worker and the gateway end"
@@ -220,6 +233,7 @@ class Settings(BaseSettings):
         "public_urls",
         "setup_buckets",
         "runbook_switches",
+        "slack_users",
         mode="before",
     )
     @classmethod

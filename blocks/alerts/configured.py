@@ -35,7 +35,13 @@ def channels(settings: Settings) -> list[Channel]:
                 SlackBot,
                 "slack",
                 severity,
-                lambda: SlackBot(token, settings.require("slack_channel"), severity, url=settings.slack_api_url),
+                lambda: SlackBot(
+                    token,
+                    settings.require("slack_channel"),
+                    severity,
+                    url=settings.slack_api_url,
+                    buttons=settings.slack_signing_secret is not None,
+                ),
             )
         )
     elif settings.slack_webhook_url is not None:

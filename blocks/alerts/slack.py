@@ -52,6 +52,7 @@ class SlackBot(Channel):
 
     Args:
         name, min_severity: see `Channel`. token: `xoxb-...`. channel: its id. url: of Slack's API.
+        buttons: the gateway hears of them, so messages have some.
     """
 
     def __init__(
@@ -62,8 +63,10 @@ class SlackBot(Channel):
         *,
         url: str = "https://slack.com/api/",
         name: str = "slack",
+        buttons: bool = False,
     ) -> None:
         super().__init__(name, min_severity)
+        self._buttons = buttons
         self._token = token
         self._channel = channel
         self._url = f"{url.rstrip('/')}/"
@@ -72,7 +75,7 @@ class SlackBot(Channel):
         """Post the first message, or update it and reply in its thread. See `Channel.notify`."""
         if notice.thread and notice.kind in ("escalated", "acknowledged", "closed"):
             self._update(notice)  # first: it can be repeated, a reply cannot
-        content = {"text": slack_message.text(notice), "blocks": slack_message.blocks(notice, block_id=notice.id)}
+        content = {"text": slack_message.text(notice), "blocks": self._blocks(notice, notice.id)}
         if not notice.thread:
             return Receipt(thread=self._post(content))
         loud = notice.kind in ("escalated", "closed")
@@ -102,12 +105,16 @@ class SlackBot(Channel):
                 {
                     "ts": notice.thread,
                     "text": slack_message.text(notice),
-                    "blocks": slack_message.blocks(notice, block_id=f"{notice.kind}-{notice.thread}"),
+                    "blocks": self._blocks(notice, f"{notice.kind}-{notice.thread}"),
                 },
             )
         except _Refused as refused:
             if refused.word not in _NOT_EDITABLE:
                 raise
+
+    def _blocks(self, notice: Notice, block_id: str) -> list[dict[str, Any]]:
+        found = slack_message.blocks(notice, block_id=block_id)
+        return [*found, *slack_message.buttons(notice)] if self._buttons else found
 
     def _post(self, content: dict[str, Any]) -> str:
         return str(self._call("chat.postMessage", {"unfurl_links": False, "unfurl_media": False, **content})["ts"])

@@ -1,1 +1,1 @@
-"""Alerts about flow runs: what failed, crashed, timed out or is late."""
+"""Alerts about flow runs: what failed, crashed, timed out, is late or waits for a person."""

@@ -1,4 +1,4 @@
-"""Tell people of a flow run that ended badly or is late. Run by an automation (`python -m flows.automations`), or by hand."""
+"""Tell people of a flow run that ended badly, is late or waits for a person. Run by an automation, or by hand."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ _EARLY_S = 30
 
 @flow(name="alert", validate_parameters=True, timeout_seconds=600)
 async def alert(request: AlertRequest = AlertRequest()) -> str:
-    """Tell people of a flow run that ended badly or is late: once for a run and a state, on every channel of its severity.
+    """Tell people of a flow run that ended badly, is late or waits for a person.
 
+    Once for a run and a state, for each time that it waits, on every channel of its severity.
     What a channel does not take is remembered, and a later run of this deployment is scheduled that sends it.
 
     Args:

@@ -16,8 +16,10 @@ from blocks.settings import Severity
 from flows.health.ledger import Case
 from flows.health.links import run_url
 
-__all__ = ["RunFacts", "case_of", "one_line", "read_run", "reason_to_be_silent", "severity_of"]
+__all__ = ["WAITING", "RunFacts", "case_of", "one_line", "read_run", "reason_to_be_silent", "severity_of"]
 
+WAITING = ("Paused", "Suspended")
+"""States of a run that a person is asked about."""
 _LINE = 400
 _PREAMBLE = re.compile(r"^(?:Flow run encountered an exception:|Task run encountered an exception:?)\s*", re.IGNORECASE)
 
@@ -88,12 +90,14 @@ def reason_to_be_silent(run: RunFacts, alert_flow: str) -> str:
         return "alerts about the alert flow would never end; the Prefect server tells of its failures"
     if run.state == "Late" and run.present != "Late":
         return f"it is not late any more: {run.present}"
+    if run.state in WAITING and run.present not in WAITING:
+        return f"it does not wait for a person any more: {run.present}"
     return ""
 
 
 def severity_of(run: RunFacts) -> Severity:
-    """critical where live data may be half changed; warning for what is only late; error otherwise."""
-    if run.state == "Late":
+    """critical where live data may be half changed; warning for what is only late or waits for a person; error otherwise."""
+    if run.state in ("Late", *WAITING):
         return "warning"
     return "critical" if "destructive" in run.tags else "error"
 
@@ -107,14 +111,20 @@ def one_line(run: RunFacts) -> str:
             "Late": "it should have started and has not; is a worker online, and is there room for another run?",
             "Crashed": "its process ended without a word; see the worker's log",
             "TimedOut": "it took longer than it may",
+            **dict.fromkeys(WAITING, "it waits for a person: read what it wants to do, then approve or reject it"),
         }.get(run.state, "no message; see the run's log")
     return clip(f"{run.name}: {said}", _LINE)
+
+
+def _kind_of(run: RunFacts) -> str:
+    """A run that waits a second time is told a second time."""
+    return f"run-{run.at:%Y%m%dT%H%M%SZ}" if run.state in WAITING else "run"
 
 
 def case_of(run: RunFacts, stack: str) -> Case:
     """What the outbox keeps: over from the start, and one for each run and state."""
     return Case(
-        key=f"{stack}/run/{run.id}/{run.state}",
+        key=f"{stack}/{_kind_of(run)}/{run.id}/{run.state}",
         stack=stack,
         service=run.deployment,
         aspect=run.state,

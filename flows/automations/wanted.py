@@ -38,6 +38,7 @@ SHORTEST_S = 10
 """Prefect's own least for the absence of something."""
 ENDED_BADLY = {"prefect.flow-run.Failed", "prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"}
 LATE = {"prefect.flow-run.Late"}
+WAITING = {"prefect.flow-run.Paused", "prefect.flow-run.Suspended"}
 COMPLETED = {"prefect.flow-run.Completed"}
 HINTS = (
     "stack.railway.deployment.failed",
@@ -138,9 +139,9 @@ def wanted(settings: Settings, means: Means) -> list[AutomationCore]:
 
 
 def _failed_runs(settings: Settings, means: Means) -> AutomationCore:
-    """Runs that ended badly or are late, of all flows in the work pool but the sweep and the alert flow itself."""
+    """Runs that ended badly, are late or wait for a person, in the work pool; not of the sweep and the alert flow itself."""
     trigger = EventTrigger(
-        expect=ENDED_BADLY | LATE,
+        expect=ENDED_BADLY | LATE | WAITING,
         match=_spec(_RUNS),
         match_related=[_pool(settings), _flow(f"!{ALERT_FLOW}"), _flow(f"!{SWEEP_FLOW}")],
         posture=Posture.Reactive,
@@ -148,7 +149,7 @@ def _failed_runs(settings: Settings, means: Means) -> AutomationCore:
     return _automation(
         settings,
         "failed runs",
-        "A run failed, crashed, timed out or is late: alert/flow-run tells.",
+        "A run failed, crashed, timed out, is late or waits for a person: alert/flow-run tells.",
         trigger,
         [_tell_run(means)],
     )

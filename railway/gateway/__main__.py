@@ -12,11 +12,15 @@ from blocks.s3_light import LightStore
 from blocks.settings import Settings
 from flows.health.history_store import DayCache
 from flows.health.targets import Targets
+from railway.gateway.answering import PrefectAnswers
 from railway.gateway.app import make_app
+from railway.gateway.hooks import Hooks
 from railway.gateway.serving import listen, make_server
+from railway.gateway.slack import Slack, WebSpeaker
 from railway.gateway.source import FileSource, PrefectSource, Source
 from railway.gateway.starting import PrefectStarter
 from railway.gateway.state import Keeper
+from railway.gateway.telling import PrefectTeller
 
 STORE_TIMEOUT = 10.0
 """Seconds that the store may take to answer."""
@@ -39,7 +43,12 @@ def main(argv: list[str] | None = None) -> int:
         settings = Settings.load()
         source: Source = FileSource(options.state) if options.state else PrefectSource(settings.stack_name)
         keeper = Keeper(settings.stack_name, source, _history(settings))
-        app = make_app(settings.stack_name, keeper, PrefectStarter(), settings.gateway_token, public=settings.gateway_public)
+        starter, teller = PrefectStarter(), PrefectTeller()
+        slack = Slack(settings, starter, teller, PrefectAnswers(settings.stack_name), WebSpeaker())
+        routes = [*Hooks(settings, teller).handlers, *slack.handlers]
+        app = make_app(
+            settings.stack_name, keeper, starter, settings.gateway_token, public=settings.gateway_public, routes=routes
+        )
         listening = listen(options.host, options.port or settings.port)
     except (StackError, OSError) as error:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 - the container's log

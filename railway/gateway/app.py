@@ -7,12 +7,13 @@ GET  /                 the status page
 POST /login            the token, for a session cookie
 POST /check            starts health/sweep             bearer token
 POST /backup, GET too  starts backup/on-demand         bearer token
+POST /hooks/...        what others tell: see hooks.py   a secret of each
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import parse_qs
@@ -30,13 +31,15 @@ from railway.gateway.security import COOKIE, LARGEST_BODY, SESSION_SECONDS, Acce
 from railway.gateway.starting import Starter
 from railway.gateway.state import Body, Keeper, now_utc
 
-__all__ = ["Gateway", "make_app"]
+__all__ = ["Gateway", "Handler", "make_app"]
 
 FAVICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="8" fill="#2b9a5b"/>'
     '<path d="M6 17h5l3-8 4 15 3-7h5" fill="none" stroke="#fff" stroke-width="2.5" stroke-linecap="round" '
     'stroke-linejoin="round"/></svg>'
 )
+Handler = tuple[str, Callable[[Request], Awaitable[Response]], list[str]]
+"""Path, what answers, methods."""
 _UNSET = "the gateway has no token; set GATEWAY_TOKEN (openssl rand -hex 32) on prefect-worker"
 _HINT = "send `Authorization: Bearer <GATEWAY_TOKEN>`"
 
@@ -182,15 +185,18 @@ class Gateway:
         return Response(body.plain, headers=headers)
 
 
-def make_app(stack: str, keeper: Keeper, starter: Starter, token: SecretStr | None, *, public: bool) -> ASGIApp:
+def make_app(
+    stack: str, keeper: Keeper, starter: Starter, token: SecretStr | None, *, public: bool, routes: Sequence[Handler] = ()
+) -> ASGIApp:
     """Put the gateway together.
 
     Args:
         stack: name. keeper: started. token: None where none is set. public: the page needs no token.
+        routes: more of them, which see to their own secrets.
     """
     starts = {"health/sweep": Limiter(6, 10.0), "backup/on-demand": Limiter(4, 120.0)}
     gateway = Gateway(stack, keeper, starter, Gate(token, Limiter(10, 6.0)), public, starts)
-    handlers: list[tuple[str, Callable[[Request], Awaitable[Response]], list[str]]] = [
+    handlers: list[Handler] = [
         ("/livez", gateway.livez, ["GET"]),
         ("/health", gateway.health, ["GET"]),
         ("/metrics", gateway.metrics, ["GET"]),
@@ -200,6 +206,7 @@ def make_app(stack: str, keeper: Keeper, starter: Starter, token: SecretStr | No
         ("/backup", gateway.backup, ["GET", "POST"]),
         (pages.style_path(), gateway.style, ["GET"]),
         ("/favicon.svg", gateway.favicon, ["GET"]),
+        *routes,
     ]
     return Guard(Starlette(routes=[Route(path, handler, methods=methods) for path, handler, methods in handlers]))
 

@@ -15,12 +15,15 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["COOKIE", "LARGEST_BODY", "Access", "Gate", "Guard", "Limiter", "client_of", "is_secure"]
+__all__ = ["COOKIE", "HOOKS", "LARGEST_BODY", "LARGEST_HOOK", "Access", "Gate", "Guard", "Limiter", "client_of", "is_secure"]
 
 COOKIE = "stack_session"
 SESSION_SECONDS = 7 * 86400
 LARGEST_BODY = 4096
 """Bytes: the login form is all that anybody sends here."""
+LARGEST_HOOK = 256 << 10
+"""Bytes of what others tell below `HOOKS`: Alertmanager groups many alerts, Slack sends the message of a pressed button."""
+HOOKS = "/hooks/"
 _CLIENTS = 10_000
 """Clients whose mistakes are counted; the oldest are forgotten."""
 
@@ -163,10 +166,9 @@ class Guard:
             await send(message)
 
         length = request.headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > LARGEST_BODY:
-            answer = PlainTextResponse(
-                f"the request is too large; at most {LARGEST_BODY} bytes\n", 413, {"Connection": "close"}
-            )
+        most = LARGEST_HOOK if str(scope["path"]).startswith(HOOKS) else LARGEST_BODY
+        if not length.isdecimal() or int(length) > most:
+            answer = PlainTextResponse(f"the request is too large; at most {most} bytes\n", 413, {"Connection": "close"})
             await answer(scope, receive, with_headers)
             return
         await self._app(scope, receive, with_headers)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx
 from prefect.client.orchestration import get_client
@@ -30,9 +31,11 @@ class Started:
 class Starter(Protocol):
     """Something that starts deployments."""
 
-    async def start(self, deployment: str) -> Started:
+    async def start(self, deployment: str, parameters: Mapping[str, Any] | None = None) -> Started:
         """Make a run of `flow/deployment`.
 
+        Args:
+            parameters: of the flow; None: the deployment's own.
         Raises:
             SettingsError: there is no such deployment.
             ServiceError: Prefect cannot be asked now.
@@ -42,12 +45,14 @@ class Starter(Protocol):
 class PrefectStarter:
     """Prefect's API, where PREFECT_API_URL says."""
 
-    async def start(self, deployment: str) -> Started:
+    async def start(self, deployment: str, parameters: Mapping[str, Any] | None = None) -> Started:
         """Make a run of a deployment."""
         try:
             async with asyncio.timeout(TIMEOUT), get_client() as client:
                 found = await client.read_deployment_by_name(deployment)
-                run = await client.create_flow_run_from_deployment(found.id, tags=["gateway"])
+                run = await client.create_flow_run_from_deployment(
+                    found.id, parameters=dict(parameters or {}), tags=["gateway"]
+                )
         except ObjectNotFound:
             raise SettingsError(f"{deployment}: there is no such deployment; run `prefect --no-prompt deploy --all`") from None
         except (TimeoutError, httpx.HTTPError, PrefectException, OSError) as error:

@@ -12,8 +12,19 @@ from blocks.settings import Settings
 
 __all__ = ["GATEWAYS", "Redactor", "of_gateway"]
 
-GATEWAYS = frozenset({"gateway_token", "prefect_api_auth_string", "prefect_api_key", "minio_secret_key"})
-"""The secrets that the gateway works with: its own, Prefect's, and those of the store with the history."""
+GATEWAYS = frozenset(
+    {
+        "gateway_token",
+        "prefect_api_auth_string",
+        "prefect_api_key",
+        "minio_secret_key",
+        "railway_webhook_secret",
+        "pagerduty_webhook_secret",
+        "alertmanager_webhook_token",
+        "slack_signing_secret",
+    }
+)
+"""The secrets that the gateway works with: its own, Prefect's, the store's (with the history), and of who tells it things."""
 
 _SECRETS = frozenset(
     name for name, field in Settings.model_fields.items() if SecretStr in (field.annotation, *get_args(field.annotation))

@@ -33,7 +33,8 @@ def test_the_line_is_the_errors_first_without_prefects_preamble() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "words"), [("Late", "is a worker online"), ("Crashed", "worker's log"), ("TimedOut", "longer")]
+    ("state", "words"),
+    [("Late", "is a worker online"), ("Crashed", "worker's log"), ("TimedOut", "longer"), ("Paused", "approve or reject")],
 )
 def test_a_state_without_a_message_is_explained(state: str, words: str) -> None:
     assert words in one_line(facts(state=state, message=""))
@@ -49,6 +50,7 @@ def test_an_endless_message_is_cut() -> None:
         ({}, "error"),
         ({"state": "Late"}, "warning"),
         ({"state": "Crashed"}, "error"),
+        ({"state": "Paused", "tags": frozenset({"restore", "destructive"})}, "warning"),
         ({"tags": frozenset({"restore", "destructive"})}, "critical"),
     ],
 )
@@ -60,6 +62,16 @@ def test_a_late_run_that_has_begun_meanwhile_is_not_told() -> None:
     """After an outage of the worker every run was late for a while; they all begin at once."""
     assert "not late any more" in reason_to_be_silent(facts(state="Late", present="Running"), "alert")
     assert reason_to_be_silent(facts(state="Late", present="Late"), "alert") == ""
+
+
+@pytest.mark.parametrize("state", ["Paused", "Suspended"])
+def test_a_run_that_waits_for_a_person_is_told_each_time_it_waits_and_not_once_it_was_answered(state: str) -> None:
+    first = facts(state=state, present=state)
+    assert reason_to_be_silent(first, "alert") == ""
+    assert "does not wait" in reason_to_be_silent(facts(state=state, present="Running"), "alert")
+    again = facts(state=state, present=state, at=datetime(2026, 11, 24, 3, 5, tzinfo=UTC))
+    assert case_of(first, "prod").key != case_of(again, "prod").key
+    assert case_of(first, "prod").key.split("/")[-2:] == [str(RUN), state], "Slack's buttons find the run there"
 
 
 def test_the_alert_flow_is_never_told_of_by_itself() -> None:

@@ -55,6 +55,18 @@ def test_texts_longer_than_the_channel_takes_are_cut_not_refused(
     assert [one.refused for one in sinks.exchanges(SINK_OF[name])] == [""] * len(sinks.exchanges(SINK_OF[name]))
 
 
+def test_slack_has_buttons_only_where_the_gateway_hears_of_them(settings: Settings, sinks: AlertSinks) -> None:
+    waiting = notice("failed-run", aspect="Paused", dedup_key="prod/run-20261126T030000Z/0b0f6f0e/Paused")
+    for secret, buttons in ((None, 0), (SecretStr("signing"), 4)):
+        sinks.clear()
+        (bot,) = [one for one in channels(settings.model_copy(update={"slack_signing_secret": secret})) if one.name == "slack"]
+        for told in (notice(), waiting):
+            bot.notify(told)
+        shown = [block for message in sinks.slack.messages for block in message["blocks"] if block["type"] == "actions"]
+        assert sum(len(block["elements"]) for block in shown) == buttons
+        assert all(one.accepted for one in sinks.exchanges("slack"))
+
+
 def test_slack_has_one_message_an_incident_with_a_thread_and_it_is_updated_on_close(
     by_name: dict[str, Channel], sinks: AlertSinks
 ) -> None:

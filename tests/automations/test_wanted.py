@@ -52,9 +52,9 @@ def fires(name: str, event: str, *, flow: str, pool: str | None = "ops", setting
     return ServerTrigger.model_validate(trigger.model_dump(mode="json")).covers(occurred)
 
 
-@pytest.mark.parametrize("state", ["Failed", "Crashed", "TimedOut", "Late"])
+@pytest.mark.parametrize("state", ["Failed", "Crashed", "TimedOut", "Late", "Paused", "Suspended"])
 @pytest.mark.parametrize("flow", ["backup", "restore", "copy", "whatever-comes-next"])
-def test_a_run_of_any_flow_that_ends_badly_or_is_late_is_told(flow: str, state: str) -> None:
+def test_a_run_of_any_flow_that_ends_badly_is_late_or_waits_for_a_person_is_told(flow: str, state: str) -> None:
     assert fires("failed runs", f"prefect.flow-run.{state}", flow=flow)
     action = by_name()["failed runs"].actions[0]
     assert isinstance(action, RunDeployment)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 from pydantic import SecretStr
 
 from blocks.errors import StackError
 from flows.health.published import Published
-from railway.gateway.app import make_app
+from railway.gateway.app import Handler, make_app
 from railway.gateway.serving import listen, make_server
 from railway.gateway.source import FileSource
 from railway.gateway.starting import Started
@@ -30,12 +31,14 @@ class Runs:
     """Where deployments would be started: remembers which, and fails when told to."""
 
     started: list[str] = field(default_factory=list)
+    parameters: list[dict[str, Any]] = field(default_factory=list)
     failure: StackError | None = None
 
-    async def start(self, deployment: str) -> Started:
+    async def start(self, deployment: str, parameters: Mapping[str, Any] | None = None) -> Started:
         if self.failure is not None:
             raise self.failure
         self.started.append(deployment)
+        self.parameters.append(dict(parameters or {}))
         return Started("5f0c", f"https://prefect.example/runs/flow-run/{len(self.started)}")
 
 
@@ -69,17 +72,24 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path, *, token: str | None = TOKEN, public: bool = False, days: Days | None = None) -> Iterator[Served]:
+def serving(
+    folder: Path,
+    *,
+    token: str | None = TOKEN,
+    public: bool = False,
+    days: Days | None = None,
+    routes: Sequence[Handler] = (),
+) -> Iterator[Served]:
     """Serve the gateway from a thread.
 
     Args:
-        folder: for the state's file. days: history.
+        folder: for the state's file. days: history. routes: more of them.
     """
     state = folder / "state.json"
     # Tests look when they have changed something; the thread itself looks once.
     keeper = Keeper("production", FileSource(state), days, refresh=3600, history_refresh=0)
     runs = Runs()
-    app = make_app("production", keeper, runs, SecretStr(token) if token else None, public=public)
+    app = make_app("production", keeper, runs, SecretStr(token) if token else None, public=public, routes=routes)
     server = make_server(app)
     keeper.start()
     with listen("127.0.0.1", 0) as listening:

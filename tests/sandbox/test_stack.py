@@ -113,6 +113,8 @@ UNUSED = [
     "prefect_api_key",  # and no cloud
     "gateway_token",
     "gateway_url",
+    "railway_webhook_secret",  # nobody tells the gateway anything
+    "alertmanager_webhook_token",
     "railway_token",  # this is not Railway
     "railway_api_token",
     "railway_project_id",
@@ -162,6 +164,7 @@ def test_a_directory_in_use_is_refused(sandbox: Sandbox) -> None:
     assert sandbox.postgres.running
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_everything_and_home_stays_empty(directory: Path, tmp_path: Path) -> None:
     with running_program(WHOLE, directory, tmp_path) as program:
         assert len(processes_of(directory)) > 10
@@ -199,6 +202,7 @@ def test_data_stays_when_asked_to(used: Sandbox) -> None:
             assert connection.execute("SELECT a FROM kept").fetchone() == (1,)
 
 
+@pytest.mark.long
 def test_kill_of_the_program_and_its_supervisors_leaves_nothing_after_the_next_start(directory: Path, tmp_path: Path) -> None:
     with running_program(ENGINES, directory, tmp_path) as program:
         supervisors = {pid for pid in processes_of(directory) if b"supervisor.py" in Path(f"/proc/{pid}/cmdline").read_bytes()}

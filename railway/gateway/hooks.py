@@ -1,0 +1,171 @@
+"""The gateway's routes for what others tell it.
+
+POST /hooks/railway        header X-Webhook-Secret
+POST /hooks/pagerduty      header X-PagerDuty-Signature
+POST /hooks/alertmanager   bearer token of its own
+
+Each becomes a Prefect event, once for a body. What comes of it is the automations' business.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from uuid import UUID
+
+from pydantic import SecretStr
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from blocks.errors import ServiceError
+from blocks.settings import Settings
+from railway.gateway import senders
+from railway.gateway.security import LARGEST_HOOK, Limiter, client_of
+from railway.gateway.senders import Told, Unreadable
+from railway.gateway.telling import Teller, event_of, id_of
+
+__all__ = ["Hooks", "Seen", "body_of", "problem", "too_many"]
+
+_REMEMBERED = 5000
+"""Bodies that are known as seen; the server drops those that are older."""
+
+
+class Seen:
+    """What came before, so that it is not told again; forgets the oldest."""
+
+    def __init__(self, most: int = _REMEMBERED) -> None:
+        self._most = most
+        self._known: OrderedDict[UUID, None] = OrderedDict()
+
+    def __contains__(self, one: UUID) -> bool:
+        return one in self._known
+
+    def add(self, one: UUID) -> None:
+        """Remember it."""
+        self._known[one] = None
+        while len(self._known) > self._most:
+            self._known.popitem(last=False)
+
+
+@dataclass
+class Hooks:
+    """What the routes work with.
+
+    Attributes:
+        settings: secrets of the senders, and which project and environment are ours.
+        teller: takes events. mistakes: wrong secrets by client. rate: of bodies by sender.
+    """
+
+    settings: Settings
+    teller: Teller
+    mistakes: Limiter = field(default_factory=lambda: Limiter(10, 6.0))
+    rate: Limiter = field(default_factory=lambda: Limiter(60, 1.0))
+    seen: Seen = field(default_factory=Seen)
+
+    @property
+    def handlers(self) -> list[tuple[str, Callable[[Request], Awaitable[Response]], list[str]]]:
+        """Path, handler and methods of each route."""
+        return [
+            ("/hooks/railway", self.railway, ["POST"]),
+            ("/hooks/pagerduty", self.pagerduty, ["POST"]),
+            ("/hooks/alertmanager", self.alertmanager, ["POST"]),
+        ]
+
+    async def railway(self, request: Request) -> Response:
+        """Take a webhook of Railway's."""
+        ours = self.settings.railway_project_id, self.settings.railway_environment_id
+        return await self._take(
+            request,
+            "railway",
+            self.settings.railway_webhook_secret,
+            lambda secret, _: senders.same(request.headers.get("x-webhook-secret", ""), secret),
+            lambda body: senders.of_railway(body, project=ours[0], environment=ours[1]),
+        )
+
+    async def pagerduty(self, request: Request) -> Response:
+        """Take a v3 webhook of PagerDuty's."""
+        header = request.headers.get("x-pagerduty-signature", "")
+        return await self._take(
+            request,
+            "pagerduty",
+            self.settings.pagerduty_webhook_secret,
+            lambda secret, body: senders.pagerduty_signed(header, body, secret),
+            senders.of_pagerduty,
+        )
+
+    async def alertmanager(self, request: Request) -> Response:
+        """Take a notification of Alertmanager's."""
+        header = request.headers.get("authorization", "")
+        return await self._take(
+            request,
+            "alertmanager",
+            self.settings.alertmanager_webhook_token,
+            lambda token, _: senders.bearer_is(header, token),
+            senders.of_alertmanager,
+        )
+
+    async def _take(
+        self,
+        request: Request,
+        sender: str,
+        secret: SecretStr | None,
+        is_theirs: Callable[[str, bytes], bool],
+        read: Callable[[bytes], Told | None],
+    ) -> Response:
+        """Verify, read, tell. What is known already or about somebody else is answered 200: it is not sent again then."""
+        if secret is None:
+            name = "ALERTMANAGER_WEBHOOK_TOKEN" if sender == "alertmanager" else f"{sender.upper()}_WEBHOOK_SECRET"
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, f"set {name} on prefect-worker (openssl rand -hex 32)")
+        client = client_of(request)
+        try:
+            body = await body_of(request)
+        except ClientDisconnect:
+            return Response(status_code=HTTPStatus.BAD_REQUEST)
+        if body is None:
+            return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {LARGEST_HOOK} bytes")
+        if not is_theirs(secret.get_secret_value(), body):
+            if seconds := self.mistakes.wait(client):
+                return too_many("too many wrong secrets came from there", seconds)
+            self.mistakes.count(client)
+            return problem(HTTPStatus.UNAUTHORIZED, f"not of {sender}: the secret or the signature is wrong or missing")
+        event_id = id_of(self.settings.stack_name, sender, body)
+        if event_id in self.seen:
+            return JSONResponse({"status": "known"})
+        if seconds := self.rate.wait(sender):
+            return too_many(f"{sender} tells too much", seconds)
+        self.rate.count(sender)
+        try:
+            told = read(body)
+            if told is None:
+                return JSONResponse({"status": "not ours"})
+            await self.teller.tell(event_of(self.settings.stack_name, sender, told, event_id))
+        except Unreadable as error:
+            return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{sender}: {error}")
+        except ServiceError as error:
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+        self.seen.add(event_id)
+        return JSONResponse({"status": "told", "event": told.event}, HTTPStatus.ACCEPTED)
+
+
+async def body_of(request: Request) -> bytes | None:
+    """Read a body, or None when it is longer than it may be, whatever its headers say."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > LARGEST_HOOK:
+            return None
+    return body
+
+
+def problem(status: HTTPStatus, sentence: str) -> Response:
+    """An answer that says what is wrong."""
+    return JSONResponse({"error": sentence}, status)
+
+
+def too_many(sentence: str, seconds: float) -> Response:
+    """An answer that says when to come again."""
+    answer = problem(HTTPStatus.TOO_MANY_REQUESTS, f"{sentence}; try again in {seconds:.0f} s")
+    answer.headers["Retry-After"] = f"{max(seconds, 1):.0f}"
+    return answer
