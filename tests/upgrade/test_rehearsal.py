@@ -17,6 +17,7 @@ from blocks.errors import GuardRefused, IntegrityError, ServiceError, SettingsEr
 from blocks.object_store import BackupStore
 from blocks.postgres import PostgresServer
 from flows.upgrade.rehearsal.applying import Applied
+from flows.upgrade.rehearsal.confined import confined
 from flows.upgrade.rehearsal.pending import Recorded, pending
 from flows.upgrade.rehearsal.record import Rehearsal, load, save
 from flows.upgrade.rehearsal.run import Found, Limits, Resolver, rehearse_on
@@ -45,12 +46,13 @@ class Scratch:
     """A scratch database with the two first migrations and three rows."""
 
     server: PostgresServer
+    migrator: PostgresServer
     database: str
 
     def rehearse(self, script: str = "", *, resolver: Resolver = "v2", statement_s: int = 60, health_s: int = 300) -> Found:
         more = {MORE: script} if script else {}
         limits = Limits(statement_s, health_s)
-        return rehearse_on(self.server, self.database, OWNER, wheel_of(more), resolver=resolver, limits=limits)
+        return rehearse_on(self.server, self.migrator, self.database, wheel_of(more), resolver=resolver, limits=limits)
 
     def execute(self, statement: str) -> None:
         with self.server.connect(self.database) as connection:
@@ -64,7 +66,6 @@ def scratch(postgres_engine: PostgresEngine) -> Iterator[Scratch]:
     with psycopg.connect(postgres_engine.url("postgres"), autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(OWNER)))
         admin.execute(sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0").format(*map(sql.Identifier, (name, OWNER))))
-        made = Scratch(server, name)
         with server.connect(name) as connection:
             connection.execute(LEDGER)
             connection.execute(f"GRANT ALL ON SCHEMA public TO {OWNER}; SET ROLE {OWNER}".encode())
@@ -78,7 +79,7 @@ def scratch(postgres_engine: PostgresEngine) -> Iterator[Scratch]:
                     "INSERT INTO _prisma_migrations (id, checksum, migration_name, finished_at) VALUES (%s, %s, %s, now())",
                     [migration.checksum[:36], migration.checksum, migration.name],
                 )
-        yield made
+        yield Scratch(server, confined(server, name, OWNER), name)
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
         admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(OWNER)))
 
@@ -143,7 +144,7 @@ def test_a_migration_that_fails_is_named_with_its_reason_undone_and_the_last(scr
     script = 'CREATE TABLE "LiteLLM_New" (a int); ALTER TABLE "LiteLLM_SpendLogs" ALTER spend TYPE uuid USING note::uuid'
     more = {MORE: script, "20260602000000_never": "CREATE TABLE never (a int)"}
     limits = Limits(60, 300)
-    found = rehearse_on(scratch.server, scratch.database, OWNER, wheel_of(more), resolver="v1", limits=limits)
+    found = rehearse_on(scratch.server, scratch.migrator, scratch.database, wheel_of(more), resolver="v1", limits=limits)
     assert [one.outcome for one in found.applied] == ["failed"]
     assert found.problems == (f"migration {MORE} fails: invalid input syntax for type uuid: a value of the data (22P02)",)
     assert found.after.tables == found.before.tables
@@ -162,6 +163,41 @@ def test_what_litellms_role_may_not_do_fails_in_the_rehearsal_too(scratch: Scrat
     scratch.execute('CREATE TABLE "LiteLLM_Superusers" (a int)')
     found = scratch.rehearse('ALTER TABLE "LiteLLM_Superusers" ADD COLUMN b int')
     assert "must be owner" in found.problems[0]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "COPY (SELECT 1) TO PROGRAM 'true'",
+        "RESET ROLE; CREATE ROLE intruder",
+        "SET ROLE postgres",
+        "SELECT pg_read_file('/etc/passwd')",
+    ],
+)
+def test_a_script_that_reaches_for_more_than_its_database_gets_nowhere(scratch: Scratch, script: str) -> None:
+    scratch.execute(f"ALTER ROLE {OWNER} SUPERUSER; GRANT pg_execute_server_program TO {OWNER}")
+    migrator = confined(scratch.server, scratch.database, OWNER)
+    found = rehearse_on(
+        scratch.server, migrator, scratch.database, wheel_of({MORE: script}), resolver="v2", limits=Limits(60, 300)
+    )
+    assert "(42501)" in found.problems[0]
+
+
+def test_what_the_first_superuser_owns_is_handed_over_to_a_role_that_can_do_less(scratch: Scratch) -> None:
+    scratch.execute(
+        f"REASSIGN OWNED BY {OWNER} TO postgres; "
+        'CREATE TYPE "LiteLLM_Kind" AS ENUM (\'a\'); CREATE VIEW "LiteLLM_View" AS SELECT 1'
+    )
+    migrator = confined(scratch.server, scratch.database, "postgres")
+    script = """
+        ALTER TYPE "LiteLLM_Kind" ADD VALUE 'b';
+        ALTER TABLE "LiteLLM_SpendLogs" ADD kind "LiteLLM_Kind";
+        DROP VIEW "LiteLLM_View";"""
+    found = rehearse_on(
+        scratch.server, migrator, scratch.database, wheel_of({MORE: script}), resolver="v2", limits=Limits(60, 300)
+    )
+    assert (found.problems, migrator.user) == ((), "rehearsal_owner")
+    scratch.execute("REASSIGN OWNED BY rehearsal_owner TO postgres; DROP OWNED BY rehearsal_owner; DROP ROLE rehearsal_owner")
 
 
 def test_tables_columns_and_rows_that_go_are_named(scratch: Scratch) -> None:
@@ -196,7 +232,7 @@ def test_a_migration_that_broke_off_earlier_stops_everything(scratch: Scratch) -
 
 def test_only_a_scratch_database_is_ever_changed(scratch: Scratch) -> None:
     with pytest.raises(GuardRefused, match="litellm is no scratch database; nothing was changed"):
-        rehearse_on(scratch.server, "litellm", OWNER, wheel_of({}), resolver="v2", limits=Limits(1, 1))
+        rehearse_on(scratch.server, scratch.migrator, "litellm", wheel_of({}), resolver="v2", limits=Limits(1, 1))
 
 
 def test_a_database_that_prisma_never_saw_is_refused(scratch: Scratch) -> None:

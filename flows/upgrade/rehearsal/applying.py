@@ -90,18 +90,19 @@ def shape(server: PostgresServer, database: str) -> Shape:
     return Shape(tables, columns, int(size[0]) if size else 0)
 
 
-def apply(server: PostgresServer, database: str, owner: str, migration: Migration, *, limit_s: int, forgiving: bool) -> Applied:
+def apply(
+    server: PostgresServer, migrator: PostgresServer, database: str, migration: Migration, *, limit_s: int, forgiving: bool
+) -> Applied:
     """Apply one migration as LiteLLM would, and record it as Prisma does.
 
     Args:
-        server: the scratch place, as a superuser. owner: role that LiteLLM has: what it may not do fails here, too.
+        server: the scratch place, as a superuser. migrator: the same as LiteLLM's role: what that may not do fails here, too.
         limit_s: seconds for each of its statements. forgiving: what is there already, or gone already, counts as applied, as
             before LiteLLM 1.106.
     """
     begun = time.monotonic()
     blocked: tuple[str, ...] = ()
-    with _opened(server, database, statement_timeout=f"{limit_s}s") as connection:
-        connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
+    with _opened(migrator, database, statement_timeout=f"{limit_s}s") as connection:
         try:
             if _OUTSIDE.search(_COMMENT.sub(b"", migration.sql)):
                 connection.execute(migration.sql)
@@ -115,16 +116,16 @@ def apply(server: PostgresServer, database: str, owner: str, migration: Migratio
             seconds, said = time.monotonic() - begun, _one_line(error)
             if not (forgiving and isinstance(error, _ALREADY)):
                 return Applied(migration.name, seconds, "failed", said=said)
-            _record(connection, migration)
+            _record(server, database, migration)
             return Applied(migration.name, seconds, "already there", said=said)
         seconds = time.monotonic() - begun
-        _record(connection, migration)
+    _record(server, database, migration)
     return Applied(migration.name, seconds, "applied", blocked)
 
 
-def _record(connection: Connection[TupleRow], migration: Migration) -> None:
-    connection.execute("RESET ROLE")
-    connection.execute(_RECORD, {"name": migration.name, "checksum": migration.checksum})
+def _record(server: PostgresServer, database: str, migration: Migration) -> None:
+    with _opened(server, database) as connection, explained(database, "record a migration"):
+        connection.execute(_RECORD, {"name": migration.name, "checksum": migration.checksum})
 
 
 def _count(connection: Connection[TupleRow], table: str) -> int:

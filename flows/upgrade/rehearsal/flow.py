@@ -8,6 +8,7 @@ from pathlib import Path
 from prefect import flow, task
 from pydantic import BaseModel, Field
 
+from blocks.denied import DENIED_VERSIONS
 from blocks.errors import RehearsalFailed, SettingsError
 from blocks.retry import RETRIED
 from flows import catalogue
@@ -17,6 +18,7 @@ from flows.lease import utc_now
 from flows.report import line, timed
 from flows.restore.choose import chosen, side_name
 from flows.stack import Stack
+from flows.upgrade.rehearsal.confined import confined
 from flows.upgrade.rehearsal.record import Rehearsal, save, show
 from flows.upgrade.rehearsal.run import Limits, rehearse_on
 from flows.upgrade.rehearsal.wheel import Wheel, extras_of, fetch
@@ -48,7 +50,8 @@ class RehearsalRequest(BaseModel):
 def rehearse(request: RehearsalRequest = RehearsalRequest()) -> Rehearsal:
     """Apply the migrations of another LiteLLM to a copy of the data, and report how long they take and what they change.
 
-    Nothing live is touched, and nothing of the new version but its SQL is executed. The copy is gone afterwards.
+    Nothing live is touched. Nothing of the new version is executed but its SQL, as a role that may change the copy and nothing
+    else. The copy is gone afterwards.
 
     Args:
         request: which version, and which set.
@@ -61,6 +64,8 @@ def rehearse(request: RehearsalRequest = RehearsalRequest()) -> Rehearsal:
     version = Version.of(request.to or defaults(3)["litellm"])
     if not version.is_exact:
         raise SettingsError(f"rehearsal: {request.to!r} names no version, expected one as 1.108.0")
+    if str(version) in DENIED_VERSIONS:
+        raise SettingsError(f"rehearsal: {version} is a compromised release, expected another one; nothing of it is fetched")
     wheel = fetch_migrations(str(version), request.extras_version)
     manifest = catalogue.read(stack.store, stack.keys).need(request.set_id)
     manifest = catalogue.with_definitions(stack.store, stack.keys, manifest)  # a restore goes by them
@@ -71,7 +76,8 @@ def rehearse(request: RehearsalRequest = RehearsalRequest()) -> Rehearsal:
             server = postgres_to_scratch(stack, scratch, manifest, component, target)
         line(f"{manifest.id}: {component.name} restored in {watch.seconds:.1f} s")
         limits = Limits(request.statement_minutes * 60, request.health_seconds)
-        found = rehearse_on(server, target, component.properties.owner, wheel, resolver=resolver(version, {}), limits=limits)
+        migrator = confined(server, target, component.properties.owner)
+        found = rehearse_on(server, migrator, target, wheel, resolver=resolver(version, {}), limits=limits)
     rehearsal = Rehearsal(
         stack=stack.name,
         litellm=str(version),

@@ -44,12 +44,13 @@ class Found:
 
 
 def rehearse_on(
-    server: PostgresServer, database: str, owner: str, wheel: Wheel, *, resolver: Resolver, limits: Limits
+    server: PostgresServer, migrator: PostgresServer, database: str, wheel: Wheel, *, resolver: Resolver, limits: Limits
 ) -> Found:
     """Apply the migrations of a version to a scratch database, until one fails.
 
     Args:
-        server, database: the scratch place; it is changed. owner: role that LiteLLM has. wheel: of the version.
+        server, database: the scratch place, as a superuser; it is changed. migrator: the same as LiteLLM's role (`confined`).
+        wheel: of the version.
         resolver: how it migrates, see `rules/litellm.py`.
     Raises:
         GuardRefused: the database is not one that a restore has put aside.
@@ -60,7 +61,7 @@ def rehearse_on(
     line(f"{len(waiting.todo)} of {len(wheel.migrations)} migrations are pending")
     applied: list[Applied] = []
     for migration in () if waiting.broken else waiting.todo:
-        one = apply(server, database, owner, migration, limit_s=limits.statement_s, forgiving=resolver == "v1")
+        one = apply(server, migrator, database, migration, limit_s=limits.statement_s, forgiving=resolver == "v1")
         applied.append(one)
         blocks = f", blocks {', '.join(one.blocked)}" if one.blocked else ""
         line(f"{one.name}: {one.outcome} in {one.seconds:.2f} s{blocks}{f': {one.said}' if one.said else ''}")
