@@ -31,6 +31,11 @@ from tests.upgrade.town import Town, TownRuntime
 DEPLOY_PACE = DeployPace(deployment=120, poll=0.02, setup=60)
 ALL: tuple[Kind, ...] = get_args(Kind)
 each = pytest.mark.parametrize("kind", ALL)
+SHORT = ("litellm", "clickhouse")
+each_in_time = pytest.mark.parametrize(
+    "kind", [kind if kind in SHORT else pytest.param(kind, marks=pytest.mark.long) for kind in ALL]
+)
+"""One without and one with a volume; that the others do the same is proven where there is time."""
 
 
 # --- success -------------------------------------------------------------------------------------------------------------
@@ -107,7 +112,7 @@ def test_a_gateway_that_fails_requests_while_it_is_watched_is_taken_back(
         assert place.images()["litellm"] == (OLD["litellm"],) * 3
 
 
-@each
+@each_in_time
 def test_an_image_that_vanishes_after_the_gate_is_taken_back(
     tmp_path: Path, store: BackupStore, keys: BackupKeys, kind: Kind
 ) -> None:
@@ -120,7 +125,7 @@ def test_an_image_that_vanishes_after_the_gate_is_taken_back(
         assert place.everything() == before
 
 
-@each
+@each_in_time
 def test_an_api_that_throttles_and_loses_answers_is_waited_for(
     tmp_path: Path, store: BackupStore, keys: BackupKeys, kind: Kind
 ) -> None:
