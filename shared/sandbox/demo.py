@@ -22,7 +22,8 @@ from flows.restore import clickhouse as on_clickhouse
 from flows.restore import postgres as on_postgres
 from shared.sandbox import langfuse_bucket, langfuse_clickhouse, langfuse_postgres, litellm_schema
 from shared.sandbox.blocks import stack_from
-from shared.sandbox.demo_deploy import deploy_and_prove
+from shared.sandbox.demo_deploy import a_railway, deploy_and_prove
+from shared.sandbox.demo_upgrade import fail_an_upgrade
 from shared.sandbox.demo_watch import watch_an_incident
 from shared.sandbox.prefect_api import FlowRunResult
 from shared.sandbox.report import Done, Steps
@@ -304,7 +305,10 @@ def main() -> int:
     finally:
         sandbox.stop()
     # With nothing else on this machine: nine more services are enough.
-    steps.run("deploy/on-demand, a new project", lambda: deploy_and_prove(STATE / "deploy"))
+    with a_railway(STATE / "deploy") as (railway, runtime):
+        if steps.run("deploy/on-demand, a new project", lambda: deploy_and_prove(railway)):
+            name = "upgrade/litellm, a version that is never healthy"
+            steps.run(name, lambda: fail_an_upgrade(railway, runtime, STATE / "deploy"))
     return steps.finish()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyrage
@@ -15,7 +17,7 @@ from shared.sandbox.railway_runtime.registry import WORKER_IMAGE
 from shared.sandbox.railway_runtime.runtime import LocalRuntime
 from shared.sandbox.report import Done
 
-__all__ = ["DeployFailed", "deploy_and_prove"]
+__all__ = ["DeployFailed", "a_railway", "deploy_and_prove", "deploy_from_a_terminal"]
 
 _TIMEOUT = 3600
 _VERDICT = re.compile(r"^Deployed; (.*)\.$", re.MULTILINE)
@@ -26,29 +28,44 @@ class DeployFailed(Exception):
     """The deploy did not do what it claims."""
 
 
-def deploy_and_prove(directory: Path) -> Done:
-    """Deploy, send a request through what was deployed, and deploy again, which must change nothing.
+@contextmanager
+def a_railway(directory: Path) -> Iterator[tuple[RailwayStandIn, LocalRuntime]]:
+    """Railway, with a project in which nothing is yet, and where its containers run.
 
     Args:
         directory: for volumes, containers and their logs.
-    Raises:
-        DeployFailed: a step of it, with the end of what it said.
     """
     runtime = LocalRuntime(directory / "containers")
     with RailwayStandIn(directory / "railway", runtime, pace=Pace(build=0.1, poll=0.2)) as railway:
-        said = _deploy(railway)
-        verdict = _VERDICT.search(said)
-        if verdict is None:
-            raise DeployFailed(f"no verdict of a smoke test: {said[-1500:]}")
-        services = railway.service_names()
-        again = _deploy(railway, "--no-smoke")
-        if _NOTHING not in again:
-            raise DeployFailed(f"the second deploy still found something to do: {again[-1500:]}")
+        yield railway, runtime
+
+
+def deploy_and_prove(railway: RailwayStandIn) -> Done:
+    """Deploy, send a request through what was deployed, and deploy again, which must change nothing.
+
+    Raises:
+        DeployFailed: a step of it, with the end of what it said.
+    """
+    said = deploy_from_a_terminal(railway)
+    verdict = _VERDICT.search(said)
+    if verdict is None:
+        raise DeployFailed(f"no verdict of a smoke test: {said[-1500:]}")
+    services = railway.service_names()
+    again = deploy_from_a_terminal(railway, "--no-smoke")
+    if _NOTHING not in again:
+        raise DeployFailed(f"the second deploy still found something to do: {again[-1500:]}")
     return Done(f"{len(services)} services created and started; smoke test: {verdict[1]}; deployed again: nothing to do")
 
 
-def _deploy(railway: RailwayStandIn, *options: str) -> str:
-    """`python -m flows.deploy`, with no Prefect server anywhere; returns what it printed."""
+def deploy_from_a_terminal(railway: RailwayStandIn, *options: str) -> str:
+    """Run `python -m flows.deploy`, with no Prefect server anywhere.
+
+    Args:
+        railway: where to. options: of the command, besides those that keep it from asking.
+    Returns: what it printed.
+    Raises:
+        DeployFailed: it did not end well.
+    """
     recovery = pyrage.x25519.Identity.generate().to_public()
     environment = {
         "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
