@@ -41,6 +41,8 @@ def entries() -> Sequence[Entry]:
         _entry("free-connections", "automatic", "postgres", ("connections", "longest-transaction")),
         _entry("redis-policy", "automatic", "redis", ("eviction-policy",)),
         _entry("clickhouse-disk", "automatic", "clickhouse", ("disk", "system-logs")),
+        _entry("clickhouse-parts", "automatic", "clickhouse", ("parts", "mutations")),
+        _entry("redis-memory", "automatic", "redis", ("memory",)),
         *(_entry("restart-service", "automatic", service, aspects) for service, aspects in _DOWN.items()),
     )
 

@@ -20,6 +20,7 @@ DEPLOYMENTS = {
     f"{one['entrypoint'].partition(':')[2].replace('_', '-')}/{one['name']}": one
     for one in yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
 }
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 RUNBOOKS = sorted({one.name for one in entries()})
 CHECKS = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "flows/health/checks").glob("*.py"))
 
@@ -51,3 +52,11 @@ def test_each_entry_names_a_service_that_is_watched_and_aspects_that_a_check_has
 def test_every_runbook_among_the_deployments_is_in_the_catalogue() -> None:
     named = {name.partition("/")[0] for name in DEPLOYMENTS if name.endswith("/runbook")}
     assert named == set(RUNBOOKS)
+
+
+@pytest.mark.parametrize("name", RUNBOOKS)
+def test_the_readme_says_what_each_runbook_answers(name: str) -> None:
+    (row,) = [line for line in README.splitlines() if line.startswith(f"| `{name}` |")]
+    mine = [entry for entry in entries() if entry.name == name]
+    if len(mine) == 1:
+        assert row.startswith(f"| `{name}` | {mine[0].service}: {', '.join(mine[0].aspects)} |")
