@@ -67,7 +67,7 @@ def make_plan(eyes: Eyes, kind: Kind, request: UpgradeRequest) -> ServicePlan:
     changes = tuple(_change(eyes, inventory, facts, aims, name, told) for name in sorted(aims, key=_ORDER.index))
     concerned = in_order({one for name in aims for one in (name, *_dependants(name)) if one in inventory.services})
     faults = eyes.outside.faults(in_order({*concerned, *(need for name in concerned for need in needs_of(name))}))
-    _refuse(kind, [*_rules(changes, facts), *of_the_stack(changes, inventory, faults)])
+    _refuse(kind, [*_sealed(eyes.api, changes), *_rules(changes, facts), *of_the_stack(changes, inventory, faults)])
     changes = tuple(one.model_copy(update={"digest": eyes.outside.need_image(one.new)}) for one in changes)
     back = _back(eyes.stack, changes)
     if back or any(one.variables for one in changes):
@@ -178,6 +178,17 @@ def _change(
         health_seconds=instance.healthcheck_timeout or 0,
         own=instance.service_id == eyes.stack.settings.railway_service_id,
     )
+
+
+def _sealed(api: RailwayApi, changes: Sequence[ServiceChange]) -> Iterable[str]:
+    """Nobody can read a sealed value, so that nobody could put it back."""
+    if not any(one.variables for one in changes):
+        return
+    sealed = {(meta.service_id, meta.name) for meta in api.variable_meta() if meta.sealed}
+    for one in changes:
+        for name in sorted(one.variables):
+            if (one.service_id, name) in sealed:
+                yield f"{one.service}: {name} has to change and is sealed, so it could not be put back; set it anew, not sealed"
 
 
 def _rules(changes: Sequence[ServiceChange], facts: Facts) -> Iterable[str]:

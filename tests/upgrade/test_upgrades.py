@@ -236,6 +236,17 @@ def test_langfuse_3_becomes_4_with_what_it_needs_clickhouse_first_and_back_again
         assert "langfuse_otel" in place.variables("litellm")["LITELLM_CONFIG"]
 
 
+def test_a_sealed_variable_that_could_not_be_put_back_is_not_changed(
+    tmp_path: Path, store: BackupStore, keys: BackupKeys
+) -> None:
+    mode = "LANGFUSE_MIGRATION_V4_WRITE_MODE"
+    with Place(tmp_path, store, keys, "langfuse", also=FOR_FOUR, variables={"langfuse-web": {mode: "legacy"}}) as place:
+        place.railway.seal("langfuse-web", mode)
+        with pytest.raises(GuardRefused, match=f"{mode} has to change and is sealed"):
+            place.run(to="4.16.0")
+        assert place.phase() == ""
+
+
 def test_what_the_documents_tell_people_to_run_is_run(tmp_path: Path, store: BackupStore, keys: BackupKeys) -> None:
     told = [one for one in commands() if one.deployment.startswith("upgrade/") and one.deployment != "upgrade/postgres"]
     kinds = {one.deployment.partition("/")[2] for one in told}
