@@ -19,9 +19,10 @@ REPLACES = "STACK_REPLACES"
 
 
 def standing_in(api: RailwayApi, order: Order) -> Order:
-    """Let an order be about the services that stand in for others. Reads the variables of services that it does not name."""
+    """Let an order be about the services that stand in for others. Only those of an image of the stack are asked."""
+    ours = {_repository(one.image) for one in order.stack.services.values()}
     for name, instance in api.inventory().services.items():
-        if name in order.stack.services:
+        if name in order.stack.services or not instance.image or _repository(instance.image) not in ours:
             continue
         old = api.variables(instance.service_id).get(REPLACES, "")
         if old in order.stack.services:
@@ -44,6 +45,10 @@ def renamed(order: Order, old: str, new: str, image: str) -> Order:
         home = new if setup.home == old else setup.home
         setup = SetupOrder(setup.image, told, home, tuple(new if one == old else one for one in setup.holders))
     return replace(order, stack=stack, setup=setup, own_service=new if order.own_service == old else order.own_service)
+
+
+def _repository(image: str) -> str:
+    return image.partition("@")[0].rpartition(":")[0]
 
 
 def _service(service: Service, old: str, new: str) -> Service:
