@@ -11,15 +11,14 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
 from blocks.alerts.base import clip
+from blocks.alerts.slack_message import WAITING
 from blocks.errors import SettingsError
 from blocks.settings import Severity
 from flows.health.ledger import Case
 from flows.health.links import run_url
 
-__all__ = ["WAITING", "RunFacts", "case_of", "one_line", "read_run", "reason_to_be_silent", "severity_of"]
+__all__ = ["RunFacts", "case_of", "one_line", "read_run", "reason_to_be_silent", "severity_of"]
 
-WAITING = ("Paused", "Suspended")
-"""States of a run that a person is asked about."""
 _LINE = 400
 _PREAMBLE = re.compile(r"^(?:Flow run encountered an exception:|Task run encountered an exception:?)\s*", re.IGNORECASE)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 from datetime import datetime
 
@@ -9,7 +10,9 @@ from prefect import flow
 from pydantic import BaseModel, Field
 
 from blocks.errors import GuardRefused, IntegrityError, SettingsError
+from blocks.object_store import BackupStore
 from blocks.settings import Settings
+from flows.documents import optional
 from flows.health.flow import memory_name
 from flows.health.incidents import Incident
 from flows.health.maintenance import windows_async
@@ -17,17 +20,19 @@ from flows.health.memory import load_text
 from flows.health.state import State
 from flows.health.windows import muted_services
 from flows.lease import utc_now
-from flows.report import line
+from flows.report import flow_run_id, line
+from flows.runbook import audit
 from flows.runbook.catalogue import Entry, entries
 from flows.runbook.decide import Decision, Policy, decide
 from flows.runbook.history import History, Try, load_history, save_history
 from flows.runbook.runs import PrefectRuns, Runs
 
-__all__ = ["DEPLOYMENT", "DispatchRequest", "carry_out", "dispatch", "runbook"]
+__all__ = ["DEPLOYMENT", "DispatchRequest", "carry_out", "dispatch", "entry_of", "runbook"]
 
 DEPLOYMENT = "runbook/dispatch"
 AUTOMATION = "automation"
 """Who it was, where no person asked."""
+_ACTS = ("start", "propose", "hand over")
 
 
 class DispatchRequest(BaseModel):
@@ -72,7 +77,11 @@ async def runbook(request: DispatchRequest = DispatchRequest()) -> str:
     muted = await _muted(stack, incident.service, now)
     decision = decide(incident, entries(), history, Policy.from_settings(settings), now, muted=muted, by=request.by)
     said = _said(decision, incident.key)
-    await dispatch(incident, decision, history, PrefectRuns(), now, by=request.by)
+    try:
+        await dispatch(incident, decision, history, PrefectRuns(), now, by=request.by)
+    finally:  # last: the store may be the patient, and takes its time to say so
+        if decision.verb in _ACTS:
+            await asyncio.to_thread(_record, stack, entry_of(incident, decision, now, by=request.by, run=flow_run_id()))
     return said
 
 
@@ -122,6 +131,37 @@ async def carry_out(incident: Incident, decision: Decision, entry: Entry, runs: 
         asked = f"{entry.name} would run for {incident.service}: {incident.sentence}; resume to approve, cancel to reject"
         return await runs.propose(entry.deployment, known, key, asked)
     return await runs.start(entry.deployment, known, key)
+
+
+def entry_of(incident: Incident, decision: Decision, now: datetime, *, by: str, run: str = "") -> audit.Entry:
+    """What the audit trail keeps of a decision.
+
+    Args:
+        run: id of the flow run that decided.
+    """
+    return audit.Entry(
+        at=now,
+        kind="decided",
+        actor=DEPLOYMENT,
+        service=incident.service,
+        what=f"{decision.verb} {decision.entry.name if decision.entry else 'nothing'}",
+        result=decision.why,
+        by=by or AUTOMATION,
+        why=f"{incident.severity}: {incident.sentence}",
+        incident=incident.key,
+        run=run,
+    )
+
+
+def _record(stack: str, entry: audit.Entry) -> None:
+    """Write into the audit trail, where there is a store; a store that fails keeps nobody from healing."""
+    store = optional(BackupStore, stack)
+    if store is None:
+        line("audit: there is no store, so what was decided stands here only")
+        return
+    trail = audit.Trail(store)
+    trail.add(entry)
+    trail.close()
 
 
 def _said(decision: Decision, incident: str) -> str:

@@ -17,7 +17,7 @@ from flows.health.memory import load_text, save_text
 from flows.health.state import Episode, State
 from flows.runbook.catalogue import Entry, entries
 from flows.runbook.decide import Decision
-from flows.runbook.dispatch import DEPLOYMENT, DispatchRequest, dispatch, runbook
+from flows.runbook.dispatch import DEPLOYMENT, DispatchRequest, dispatch, entry_of, runbook
 from flows.runbook.history import History, history_name, load_history, save_history
 from flows.runbook.runs import parameters_of
 from tests.health.variables import Variables, variables
@@ -145,6 +145,15 @@ def test_where_prefect_fails_the_try_stays_open_for_the_next_event(made: Made) -
     made.fails = None
     act(made, START)
     assert [one.run_id for one in remembered().tries] == ["run-1"]
+
+
+@pytest.mark.parametrize(("by", "who"), [("", "automation"), ("slack U042", "slack U042")])
+def test_the_audit_trail_gets_who_what_when_why_and_the_incident(by: str, who: str) -> None:
+    one = incident()
+    entry = entry_of(one, START, NOON, by=by, run="run-of-the-dispatcher")
+    assert (entry.kind, entry.actor, entry.by, entry.incident) == ("decided", DEPLOYMENT, who, one.key)
+    assert (entry.what, entry.result, entry.why) == ("start restart-service", "it is safe", "critical: bad")
+    assert (entry.at, entry.run) == (NOON, "run-of-the-dispatcher")
 
 
 # --- the flow, up to the decision -------------------------------------------------------------------------------------------
