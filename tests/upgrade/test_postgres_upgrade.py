@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from blocks.errors import GuardRefused, RestoreRefused, SettingsError, UpgradeFailed
+from blocks.errors import ApprovalMissing, GuardRefused, RestoreRefused, SettingsError, UpgradeFailed
 from blocks.keys import BackupKeys
 from blocks.object_store import BackupStore
 from blocks.postgres import PostgresServer
@@ -20,17 +20,19 @@ from blocks.settings import Settings
 from flows.lease import lock_key
 from flows.upgrade.engine import run_steps, undo_steps
 from flows.upgrade.journal import UpgradeJournal, load_all
+from flows.upgrade.look import Eyes
 from flows.upgrade.plan import plan_hash, refuse_changed
 from flows.upgrade.postgres.carry import describe_undo, finish, forget, proof_of, steps_of, undo, upgrade
 from flows.upgrade.postgres.fence import open_for_writers
-from flows.upgrade.postgres.orders import PostgresPlan
+from flows.upgrade.postgres.orders import PostgresPlan, PostgresRequest
+from flows.upgrade.postgres.run import Run
 from flows.upgrade.steps import Context, Step
 from flows.upgrade.views import preview_lines
 from shared.engines.postgres import PostgresEngine
 from shared.engines.process import free_port
 from tests.deploy.quiet_runtime import QuietRuntime
 from tests.forks import Forked
-from tests.upgrade.postgres_world import APP, CANARY, World, bin_dirs, databases, execute, stand_in
+from tests.upgrade.postgres_world import APP, CANARY, PACE, World, bin_dirs, databases, execute, stand_in
 
 STARTED = ["litellm", "langfuse-web", "langfuse-worker"]
 
@@ -208,6 +210,32 @@ def test_applications_that_are_not_well_with_the_new_server_get_their_old_one_ba
     with world.hands() as hands, pytest.raises(UpgradeFailed, match="langfuse-web: answers 503") as failed:
         upgrade(type(hands)(**{**vars(hands), "tell": well_again}), plan)
     assert failed.value.undone
+    before.is_back(world, old, new, kept=True)
+
+
+def test_a_run_shows_asks_does_and_takes_back_and_finds_nothing_to_do_where_there_is_nothing(
+    world: World, before: Before, old: PostgresEngine, new: PostgresEngine
+) -> None:
+    def run(**request: object) -> str:
+        wanted = {"service": "", "target": "url", "soak_minutes": 0, "smoke": False, "rehearse": False, **request}
+        with world.api() as api:
+            eyes = Eyes(world.stack, api, world.beside)
+            return Run(eyes, PostgresRequest.model_validate(wanted), pace=PACE, documents=False).carry_out()
+
+    assert run(action="finish") == "nothing"
+    assert run(dry_run=True) == "nothing"
+    with pytest.raises(ApprovalMissing, match="nothing was changed"):
+        run(confirm="another stack")
+    with pytest.raises(GuardRefused, match="the facts have changed since plan 000000000000"):
+        run(plan_hash="000000000000", dry_run=True)
+    assert world.variables() == before.variables
+    assert run(confirm="sandbox") == "done"
+    assert moved(world, new)
+    assert run(action="undo", dry_run=True) == "nothing"
+    assert moved(world, new)
+    assert run(action="undo", confirm="sandbox") == "undone"
+    with pytest.raises(GuardRefused, match="no upgrade 'latest' of Postgres to undo"):
+        run(action="undo", confirm="sandbox")
     before.is_back(world, old, new, kept=True)
 
 
