@@ -62,6 +62,7 @@ BY_HAND = {
     "upgrade/langfuse",
     "upgrade/litellm",
     "upgrade/minio",
+    "unwedge-worker/runbook",
     "upgrade/postgres",
     "upgrade/prefect",
     "upgrade/redis",

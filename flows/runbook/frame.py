@@ -34,6 +34,11 @@ class Action(ABC):
         """Say why a person has to approve it, empty where it is safe: it deletes or moves data, or ends somebody's work."""
         return ""
 
+    @property
+    def settles(self) -> bool:
+        """Whether it can turn the check green by itself; after one that only prepares the next nobody waits."""
+        return True
+
     @abstractmethod
     def describe(self) -> str:
         """Say what it is going to do, with the facts of the diagnosis."""

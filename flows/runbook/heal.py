@@ -142,7 +142,7 @@ class _Case:
                 continue
             self._approved(action)
             worked = self._step("remedy", lambda: self._carry_out(action))  # noqa: B023 - called at once
-            seconds = means.pace.patience(rung) if worked else 0.0  # what was not done does not settle
+            seconds = means.pace.patience(rung) if worked and action.settles else 0.0
             wrong = self._step("confirm", lambda: self._still_wrong(seconds))  # noqa: B023 - as above
             if not wrong:
                 means.tell(f"{runbook.service}: healed")
