@@ -21,7 +21,7 @@ _COMMON = {
     "postgres": "ghcr.io/railwayapp-templates/postgres-ssl:16",
     # Langfuse 3 runs on it as well as 4, which recommends 26.4; from 26.4.5.90 on differential backups have no S3 keys in them.
     "clickhouse": "clickhouse/clickhouse-server:26.4.5.143",
-    "redis": "redis:8.2.1",
+    "redis": "redis:8.2.3",
     # Docker Hub has no minio/minio any more; this is the last release that a registry still serves, and it will not be mended.
     "minio": "quay.io/minio/minio:RELEASE.2025-09-07T16-13-09Z",
     "litellm": "ghcr.io/berriai/litellm:v1.102.4",
