@@ -6,6 +6,7 @@ import ast
 import copy
 import importlib
 import inspect
+import sys
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -232,3 +233,13 @@ def test_the_night_has_an_order() -> None:
     crons = {name_of(d): d["schedules"][0]["cron"].split() for d in DEPLOYMENTS if "cron" in str(d.get("schedules"))}
     hours = {name: int(cron[1]) for name, cron in crons.items() if cron[1] != "*"}
     assert hours["backup/nightly"] < hours["drill/nightly"] < hours["prune/daily"]
+
+
+def test_nothing_beside_a_flow_hides_a_package_that_the_project_imports() -> None:
+    """Prefect puts the folder of a flow's script before everything else that Python looks for modules in."""
+    folders = {(ROOT / deployment["entrypoint"].partition(":")[0]).parent for deployment in DEPLOYMENTS}
+    names = {"blocks", "flows", "railway", "shared", "prefect", "httpx"} | (
+        sys.stdlib_module_names - {"pipes"}
+    )  # 3.13 has none
+    hiding = [str(path.relative_to(ROOT)) for folder in folders for path in folder.iterdir() if path.stem in names]
+    assert hiding == []

@@ -15,7 +15,7 @@ from flows.approval import approve
 from flows.documents import required
 from flows.models.apply import carry_out, compare, words
 from flows.models.plan import Action, Desired, desired
-from flows.models.secrets import fetch
+from flows.models.secret_sources import fetch
 from flows.models.wanted import read
 from flows.report import Summary, line
 

@@ -13,10 +13,10 @@ from blocks.errors import SettingsError, StackError
 from blocks.railway import RailwayEnvironment
 from blocks.redis import RedisServer
 from flows.health.targets import Targets
+from flows.runbook.environment import environment_if_any, instance_of
 from flows.runbook.frame import Action, Diagnosis, Runbook, RunbookRequest, Verdict
 from flows.runbook.heal import Pace
 from flows.runbook.look import observe_services, wrong_with
-from flows.runbook.railway import environment_if_any, instance_of
 from flows.runbook.redis_jobs import Finished, read_finished
 from flows.runbook.redis_relief import ForgetJobs, Purge, RaiseLimit
 from flows.runbook.redis_server import Memory, NoStart, Start, StartCommand, connected, read_memory

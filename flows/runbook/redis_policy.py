@@ -10,10 +10,10 @@ from prefect import flow
 from blocks.errors import SettingsError, StackError
 from blocks.redis import RedisServer
 from flows.health.targets import Targets
+from flows.runbook.environment import environment_if_any
 from flows.runbook.frame import Action, Diagnosis, Runbook, RunbookRequest, Verdict
 from flows.runbook.heal import Pace
 from flows.runbook.look import observe_services, wrong_with
-from flows.runbook.railway import environment_if_any
 from flows.runbook.redis_server import Memory, NoStart, Start, StartCommand, connected, read_memory, set_option
 from flows.runbook.running import carry_out
 from flows.stack import Stack

@@ -15,7 +15,7 @@ from blocks.errors import AccessDenied, ServiceError, StackError
 from blocks.railway import RailwayEnvironment
 from blocks.railway_api.models import ServiceSettings
 from blocks.redis import RedisServer
-from flows.runbook.railway import instance_of
+from flows.runbook.environment import instance_of
 
 __all__ = ["Memory", "NoStart", "Start", "StartCommand", "connected", "read_memory", "set_option", "with_option"]
 

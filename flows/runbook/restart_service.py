@@ -16,11 +16,11 @@ from flows.health.dependencies import needs_of
 from flows.health.observation import Status
 from flows.health.targets import Targets
 from flows.report import line
+from flows.runbook.environment import environment_if_any, instance_of
 from flows.runbook.frame import Action, Diagnosis, Runbook, RunbookRequest, Verdict
 from flows.runbook.gates import at_work
 from flows.runbook.heal import Pace
 from flows.runbook.look import down_needs, observe_services, wrong_with
-from flows.runbook.railway import environment_if_any, instance_of
 from flows.runbook.restarting import Await, Known, Redeploy, Restart, Waits, decide
 from flows.runbook.running import carry_out
 from flows.stack import Stack

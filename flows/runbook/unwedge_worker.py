@@ -12,9 +12,9 @@ from flows.deploy.flow import environment_of
 from flows.health.checks.langfuse_queues import QUEUES
 from flows.health.targets import Targets
 from flows.report import line
+from flows.runbook.environment import environment_if_any
 from flows.runbook.frame import Diagnosis, RunbookRequest, Verdict
 from flows.runbook.heal import Pace
-from flows.runbook.railway import environment_if_any
 from flows.runbook.redis_policy import RIGHT, SetPolicy
 from flows.runbook.redis_server import NoStart, Start, StartCommand, connected, read_memory
 from flows.runbook.restart_service import ServiceDown
