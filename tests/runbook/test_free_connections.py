@@ -55,7 +55,7 @@ class Ward:
         server = PostgresServer(url=SecretStr(self.engine.url()))
         limits = replace(Limits(), connections_percent=limit, transaction_seconds=transaction)
         targets = Targets(timeout=20, limits=limits, postgres=Postgres(SecretStr(self.engine.url())))
-        return Connections(server, targets, FreeRequest(roles=[ROLE], **request))  # type: ignore[arg-type]
+        return Connections(server, targets, FreeRequest(roles=[ROLE], **request))
 
     def limit_for(self, excess: int) -> float:
         """A limit that so many connections are too many for."""
