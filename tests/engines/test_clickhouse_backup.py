@@ -230,7 +230,7 @@ def test_stop_does_not_wait_for_a_backup_in_the_background(tmp_path: Path, rig: 
         wait_until(lambda: "slow/.lock" in rig.keys("slow/"), timeout=10, what="the backup to write")
         started = time.monotonic()
         engine.stop()
-        assert time.monotonic() - started < 8.0
+        assert time.monotonic() - started < 40.0, "the backup takes a hundred"
         assert "still run" in engine.log.read_text()
         engine.start()
         assert connect(engine).command("SELECT count() FROM t") == 500000

@@ -57,6 +57,11 @@ class Ward:
         targets = Targets(timeout=20, limits=limits, postgres=Postgres(SecretStr(self.engine.url())))
         return Connections(server, targets, FreeRequest(roles=[ROLE], **request))
 
+    def wait_until_old(self, pid: int) -> None:
+        """Wait until a session's transaction is older than a second: the sweep counts in seconds."""
+        age = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND clock_timestamp() - xact_start > interval '1.5 s'"
+        wait_until(lambda: bool(self.admin.execute(age, [pid]).fetchone()), timeout=60, what="the transaction to be old")
+
     def limit_for(self, excess: int) -> float:
         """A limit that so many connections are too many for."""
         used, most = self.used()
@@ -127,6 +132,7 @@ def test_a_transaction_that_nobody_works_on_is_ended_without_a_question(ward: Wa
     (stuck,) = ward.connect()
     stuck.execute("BEGIN")
     stuck.execute("SELECT 1")
+    ward.wait_until_old(stuck.info.backend_pid)
     assert desk.heal(ward.runbook(transaction=0.001, idle_transaction_minutes=0)) == "healed"
     assert alive([stuck]) == 0
     assert desk.asked == []
@@ -138,6 +144,7 @@ def test_a_transaction_at_work_is_ended_only_when_a_person_approves(ward: Ward, 
     working.pgconn.send_query(b"SELECT pg_sleep(600)")
     state = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state = 'active'"
     wait_until(lambda: bool(ward.admin.execute(state, [pid]).fetchone()), timeout=60, what="the statement to run")
+    ward.wait_until_old(pid)
     desk.approves = False
     with pytest.raises(ApprovalMissing):
         desk.heal(ward.runbook(transaction=0.001, working_minutes=0))

@@ -44,6 +44,7 @@ class Tank:
 
     def fill(self, share: float) -> int:
         """Set the limit so that what is used is this share of it; returns the limit."""
+        self.client.connection_pool.disconnect()  # its buffers are memory, too, and go by themselves
         used = int(self.client.info("memory")["used_memory"])  # type: ignore[index]
         limit = int(used / share)
         self.client.config_set("maxmemory", limit)
