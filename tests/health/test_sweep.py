@@ -166,6 +166,7 @@ def test_a_swap_mutes_those_that_hold_the_data_and_those_that_need_them(server: 
     assert windows(MINE) == ([], [])
 
 
+@pytest.mark.long
 def test_windows_that_are_opened_and_ended_at_the_same_time_do_not_lose_each_other(server: httpx.Client) -> None:
     stack, later = f"busy-{MINE}", contextvars.copy_context
     ending = [keeping.add(stack, ["redis"], f"to end {number}", 5) for number in range(4)]

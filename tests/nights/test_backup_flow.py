@@ -57,6 +57,7 @@ def test_a_backup_that_may_not_wait_is_refused_with_the_name_of_the_holder(night
     assert night.sets() == []
 
 
+@pytest.mark.long
 def test_a_flow_killed_while_it_dumps_postgres_leaves_no_set_and_the_next_run_succeeds(night: Night) -> None:
     flow = night.start("backup", {"components": ["postgres"]})
     flow.kill_when(lambda: night.uploading("litellm.dump.zst.age"), "the dump is being uploaded")
@@ -79,6 +80,7 @@ def killed_with_merges_stopped(night: Night) -> None:
     assert flow.wait() != 0
 
 
+@pytest.mark.long
 def test_a_flow_killed_while_clickhouse_backs_up_leaves_no_set_and_merges_run_after_the_next(night: Night) -> None:
     killed_with_merges_stopped(night)
     assert night.sets() == []
@@ -94,6 +96,7 @@ def test_merges_that_a_killed_backup_left_stopped_run_again_after_a_prune(night:
     assert night.merges_stopped() == []
 
 
+@pytest.mark.long
 def test_pg_dump_killed_in_the_middle_is_tried_again_and_never_becomes_a_truncated_object(night: Night) -> None:
     with night.running("backup", {"components": ["postgres"]}) as flow:
         wait_until(lambda: night.uploading("litellm.dump.zst.age"), timeout=120, what="the dump is being uploaded")
@@ -103,6 +106,7 @@ def test_pg_dump_killed_in_the_middle_is_tried_again_and_never_becomes_a_truncat
     night.call("drill", components=["postgres"])
 
 
+@pytest.mark.long
 def test_a_store_killed_in_the_middle_never_shows_a_half_set(night: Night) -> None:
     with night.running("backup", {"components": ["postgres"]}):
         wait_until(lambda: night.uploading("litellm.dump.zst.age"), timeout=120, what="the dump is being uploaded")
@@ -114,6 +118,7 @@ def test_a_store_killed_in_the_middle_never_shows_a_half_set(night: Night) -> No
     assert night.newest().postgres
 
 
+@pytest.mark.long
 def test_postgres_killed_in_the_middle_never_shows_a_half_set(night: Night) -> None:
     with night.running("backup", {"components": ["postgres"]}) as flow:
         wait_until(lambda: night.uploading("litellm.dump.zst.age"), timeout=120, what="the dump is being uploaded")
@@ -124,6 +129,7 @@ def test_postgres_killed_in_the_middle_never_shows_a_half_set(night: Night) -> N
     assert night.differences(night.newest()) == []
 
 
+@pytest.mark.long
 def test_clickhouse_killed_in_the_middle_never_shows_a_half_set_and_merges_run_again(night: Night) -> None:
     with night.running("backup", {"components": ["clickhouse"]}) as flow:
         wait_until(lambda: bool(night.merges_stopped()), timeout=120, what="merges are stopped")

@@ -59,6 +59,7 @@ def test_a_confirmation_for_another_stack_is_refused(backed_up: Night) -> None:
         backed_up.call("restore", **LANGFUSE | {"confirm": "production"})
 
 
+@pytest.mark.long
 def test_a_restore_killed_before_its_swap_left_the_live_database_alone(backed_up: Night) -> None:
     manifest = backed_up.newest()
     flow = backed_up.start("restore", LANGFUSE)
@@ -71,6 +72,7 @@ def test_a_restore_killed_before_its_swap_left_the_live_database_alone(backed_up
     backed_up.call("restore", action="forget", confirm="sandbox")
 
 
+@pytest.mark.long
 def test_a_restore_killed_after_its_swap_began_is_finished_by_the_next_run(backed_up: Night) -> None:
     manifest = backed_up.newest()
     request = {"components": ["postgres", "clickhouse"], "replace": True, "confirm": "sandbox"}
