@@ -36,6 +36,7 @@ def test_what_a_migration_did_to_the_data_is_taken_back_from_the_set_of_the_star
         before = outside.databases()
         set_id = there_and_back()
         after = outside.databases()
+    night.call("restore", action="forget", confirm="sandbox")  # what the way back has put aside
     assert before.litellm_schema is not None
     assert before.litellm_schema.applied > 50
     assert before.clickhouse_schema is not None
