@@ -31,7 +31,8 @@ from tests.worker import image
 from tests.worker.conftest import AUTH, Prefect
 from tests.worker.container import Container, container
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(700)]
+"""Two containers register everything at once, and try three times what they cannot do without a store."""
 
 STACK = "images"
 CANARIES = {
@@ -87,7 +88,7 @@ def pair(prefect: Prefect, tmp_path_factory: pytest.TempPathFactory) -> Iterator
                 looked = time.monotonic()
             return bool(first.pid("worker") and second.pid("worker"))
 
-        wait_until(started, timeout=280, what="both workers to start")
+        wait_until(started, timeout=600, what="both workers to start")
         yield both
 
 
