@@ -120,7 +120,8 @@ def test_two_containers_at_once_register_everything_once(prefect: Prefect, pair:
         log = running.log
         names = ("blocks", "deployments", "deployments of earlier versions", "automations")
         steps = [log.index(f"done: {step} (") for step in names]
-        assert [*steps, log.index("worker started")] == sorted([*steps, log.index("worker started")]), log
+        assert steps[0] < steps[1], log
+        assert max(steps) < log.index("worker started"), log  # one that met a busy server is done again, after the others
     wanted = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
     assert {one["work_pool"]["name"] for one in wanted} == {DEPLOYED_TO}
     there = prefect.api.deployments()
