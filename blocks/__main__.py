@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from prefect.blocks.core import Block
+from prefect.exceptions import ObjectAlreadyExists
 from rich.console import Console
 
 from blocks.clickhouse import ClickHouseServer
@@ -170,11 +172,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     if not options.dry_run:
         for kind in TYPES:
-            kind.register_type_and_schema(_sync=True)  # type: ignore[call-arg]  # prefect adds _sync to its sync-compatible methods
+            _register(kind.register_type_and_schema)
     for name, block in found:
         slug = f"{block.get_block_type_slug()}/{name}"
         if not options.dry_run:
-            block.save(name, overwrite=True, _sync=True)  # type: ignore[call-arg]  # as above
+            _register(block.save, name, overwrite=True)
         state = "read" if options.dry_run else "saved"
         if options.check:
             try:
@@ -186,6 +188,15 @@ def main(arguments: list[str] | None = None) -> int:
             state += ", answers"
         out.print(f"{slug}: {state}", markup=False, highlight=False)
     return 1 if failed else 0
+
+
+def _register(method: Callable[..., object], *arguments: object, **options: object) -> None:
+    """Call one of Prefect's methods that look and then make; again where another container was faster in between."""
+    call = partial(method, *arguments, **options, _sync=True)  # Prefect adds _sync, which the signatures do not show
+    try:
+        call()
+    except ObjectAlreadyExists:
+        call()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import httpx
 from pydantic import BaseModel, Field
 
 from blocks.errors import AccessDenied, ServiceError, SettingsError
+from blocks.retry import retrying
 from blocks.settings import Settings
 
 __all__ = ["FlowRun", "PrefectHttp"]
@@ -30,6 +31,9 @@ class FlowRun(BaseModel):
 
 class PrefectHttp:
     """A client of the Prefect server that the settings name. Close it, or use it as a context manager.
+
+    A server that is starting, or busy with the registrations of two containers, answers 503 for some seconds: every call may
+    be repeated, and is (`blocks/retry.py`).
 
     Args:
         settings: URL and credentials.
@@ -164,6 +168,9 @@ class PrefectHttp:
         self, method: str, path: str, body: dict[str, Any] | None = None, *, expected: Set[int] = frozenset()
     ) -> httpx.Response:
         """Ask the server. expected: statuses besides those of success that are answers, too."""
+        return retrying(lambda: self._once(method, path, body, expected))
+
+    def _once(self, method: str, path: str, body: dict[str, Any] | None, expected: Set[int]) -> httpx.Response:
         try:
             answer = self._http.request(method, path, json=body)
         except httpx.HTTPError as error:

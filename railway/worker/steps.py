@@ -46,12 +46,18 @@ _log = logging.getLogger("railway.worker")
 
 @dataclass(frozen=True)
 class Step:
-    """A program: `python -m <module> <arguments>`. name: for messages. talks: what it says last is worth a line in the log."""
+    """A program: `python -m <module> <arguments>`.
+
+    Attributes:
+        name: for messages. talks: what it says last is worth a line in the log.
+        keeps_worker: the worker starts after it, as long as that does not take for ever.
+    """
 
     name: str
     module: str
     arguments: tuple[str, ...] = ()
     talks: bool = False
+    keeps_worker: bool = True
 
 
 REGISTRATION = (
@@ -59,7 +65,8 @@ REGISTRATION = (
     Step("deployments", "prefect", ("--no-prompt", "deploy", "--all")),
     Step("deployments of earlier versions", "railway.worker.left_over", talks=True),  # those of this one are whole by then
     Step("automations", "flows.automations", ("--prune",)),  # after the deployments: they start one of them
-    Step("unfinished upgrades", "flows.upgrade.resume"),  # this start may be the upgrade of the worker itself
+    # This start may be the upgrade of the worker itself. The run that finishes it needs a worker, so none waits for the step.
+    Step("unfinished upgrades", "flows.upgrade.resume", keeps_worker=False),
 )
 MERGES = Step("ClickHouse's merges", "flows.backup.start_merges")
 """For after the death of a run: it may have been a backup, which holds merges while it runs."""
@@ -113,7 +120,7 @@ class Steps:
     def turn(self) -> bool:
         """Look at the program that runs, or start the next one.
 
-        Returns: whether the worker may start: nothing is left to do, or enough was tried.
+        Returns: whether the worker may start: nothing is left that it would wait for, or enough was tried.
         """
         if self._begun is None:
             self._begun = self._now()
@@ -131,7 +138,9 @@ class Steps:
         done = self._running is None and not self._to_do and not self._failed
         if (done or self._undone) and self._undone != self._told and self._now() >= self._tell_at:
             self._say()
-        return done or self._tries > len(PAUSES) or self._now() - self._begun >= PATIENCE
+        left = [*self._to_do, *self._failed, *([self._running[0]] if self._running else [])]
+        kept = any(step.keeps_worker for step in left)
+        return not kept or self._tries > len(PAUSES) or self._now() - self._begun >= PATIENCE
 
     def end(self) -> None:
         """End the program that runs; what it was at is done again by the next container."""

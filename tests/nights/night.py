@@ -32,6 +32,7 @@ from flows.prune.flow import PruneRequest, prune
 from flows.restore import clickhouse as on_clickhouse
 from flows.restore.flow import RestoreRequest, restore
 from flows.verify.flow import VerifyRequest, verify
+from shared.engines.process import EngineError, wait_until
 from shared.faults.flows import FlowProcess, FlowProcesses
 from shared.sandbox import langfuse_bucket, langfuse_clickhouse, langfuse_postgres, litellm_schema
 from shared.sandbox.blocks import settings_from, stack_from
@@ -242,12 +243,26 @@ class Night:
             return ""
         return "" if record.released else record.flow
 
-    def kill_child(self, flow: FlowProcess, name: str) -> bool:
-        """SIGKILL the flow's child processes of a name; returns whether there were any."""
-        found = [child for child in psutil.Process(flow.pid).children(recursive=True) if name in child.name()]
-        for child in found:
-            child.kill()
-        return bool(found)
+    def kill_child(self, flow: FlowProcess, name: str, condition: Callable[[], bool], what: str) -> None:
+        """SIGKILL the flow's child processes of a name while a condition holds.
+
+        They go on by small steps and stand still while it is looked at, so none can end between the look and the kill.
+        """
+
+        def step() -> bool:
+            found = [child for child in psutil.Process(flow.pid).children(recursive=True) if name in child.name()]
+            for child in found:
+                child.suspend()
+            with contextlib.suppress(EngineError):
+                wait_until(lambda: bool(found) and condition(), timeout=0.3, what=what)
+                for child in found:
+                    child.kill()
+                return True
+            for child in found:
+                child.resume()
+            return False
+
+        wait_until(step, timeout=120, what=f"{name} while {what}", pause=0.02)
 
     def scratch(self) -> list[str]:
         """What drills have left in their folder."""

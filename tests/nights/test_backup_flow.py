@@ -99,8 +99,7 @@ def test_merges_that_a_killed_backup_left_stopped_run_again_after_a_prune(night:
 @pytest.mark.long
 def test_pg_dump_killed_in_the_middle_is_tried_again_and_never_becomes_a_truncated_object(night: Night) -> None:
     with night.running("backup", {"components": ["postgres"]}) as flow:
-        wait_until(lambda: night.uploading("litellm.dump.zst.age"), timeout=120, what="the dump is being uploaded")
-        assert night.kill_child(flow, "pg_dump")
+        night.kill_child(flow, "pg_dump", lambda: night.uploading("litellm.dump.zst.age"), "the dump is being uploaded")
     assert "was killed by signal 9" in flow.output
     assert len(night.sets()) == 1
     night.call("drill", components=["postgres"])

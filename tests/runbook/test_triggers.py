@@ -96,7 +96,7 @@ def test_an_incident_starts_the_right_runbook_once_however_often_its_events_come
         assert sandbox.api.wait(one["id"], timeout=240).ok, sandbox.flow_logs(one["id"])
     assert len(dispatched()) == 2, "one for each event, not for each time it was sent"
     started = [one for one in runs_of(http, entry.name) if one["parameters"].get("request", {}).get("incident") == key]
-    assert len(started) == 1
+    assert len(started) == 1, "\n".join(sandbox.flow_logs(one["id"]) for one in dispatched())
     assert started[0]["parameters"]["request"]["by"] == "automation"
     sandbox.api.wait(started[0]["id"], timeout=240)
     store = stack_from(sandbox.environment()).store

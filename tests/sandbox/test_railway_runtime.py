@@ -183,11 +183,11 @@ def test_a_later_container_of_a_service_gets_its_requests_when_the_earlier_one_e
     wait_until(lambda: new.probe("/ok") == 200, timeout=20, what="the new one")
     assert ask(address) == "old", "the new one is not active yet"
     old.stop(grace=5)
-    assert ask(address) == "new"
+    wait_until(lambda: ask(address) == "new", timeout=20, what="an answer of the new one")
     newest = web(runtime, "newest")
     wait_until(lambda: newest.probe("/ok") == 200, timeout=20, what="the newest one")
     new.stop(grace=5)
-    assert ask(address) == "newest"
+    wait_until(lambda: ask(address) == "newest", timeout=20, what="an answer of the newest one")
     newest.stop(grace=5)
     assert ask(address) is None, "a service that is down refuses connections, on the same port"
     assert runtime.public_address("web", 8080) == address

@@ -120,7 +120,6 @@ def test_two_containers_at_once_register_everything_once(prefect: Prefect, pair:
         log = running.log
         names = ("blocks", "deployments", "deployments of earlier versions", "automations")
         steps = [log.index(f"done: {step} (") for step in names]
-        assert steps[0] < steps[1], log
         assert max(steps) < log.index("worker started"), log  # one that met a busy server is done again, after the others
     wanted = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
     assert {one["work_pool"]["name"] for one in wanted} == {DEPLOYED_TO}
@@ -137,7 +136,11 @@ def test_two_containers_at_once_register_everything_once(prefect: Prefect, pair:
     documents = {one["name"] for one in _asked(prefect, "/block_documents/filter")}
     assert {STACK, f"{STACK}-backup"} <= documents
     assert prefect.http.get(f"/work_pools/{DEPLOYED_TO}").json()["type"] == "process"
-    undone = prefect.http.get(f"/variables/name/{undone_name(DEPLOYED_TO)}").raise_for_status().json()["value"]
+    variable = f"/variables/name/{undone_name(DEPLOYED_TO)}"
+    wait_until(
+        lambda: prefect.http.get(variable).is_success, timeout=240, what="the step that no worker waits for to fail", pause=1
+    )
+    undone = prefect.http.get(variable).json()["value"]
     assert set(undone) == {"unfinished upgrades"}, "there is no store here to look for them"
     assert "canary" not in str(undone)
 

@@ -114,6 +114,15 @@ def test_a_step_that_fails_is_said_in_one_line_tried_again_and_keeps_the_worker_
     assert CANARY not in caplog.text
 
 
+def test_the_worker_starts_while_a_step_runs_that_nothing_waits_for(tmp_path: Path) -> None:
+    ground = Ground(tmp_path, "works")
+    ground.steps.add(replace(ground.step("hangs"), keeps_worker=False))
+    assert not ground.turn()
+    ground.until(lambda: ground.ran() == ["works", "hangs"], "the second one to run")
+    assert ground.turn()
+    ground.steps.end()
+
+
 def test_a_step_that_hangs_is_killed_with_what_it_started(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ground = Ground(tmp_path, "hangs")
     ground.until(lambda: bool(ground.steps.children and psutil.Process(ground.steps.children[0].pid).children()), "its child")
