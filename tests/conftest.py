@@ -52,7 +52,10 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(_TESTS / str(os.getpid()), ignore_errors=True)
 
 
-_LONGEST = ("stack", "faults", "applications", "clickhouse", "postgres", "engines", "sandbox", "worker", "copy", "health")
+_LONGEST = (
+    *("stack", "clickhouse", "postgres", "upgrade", "runbook", "blocks", "engines", "restore_table", "sandbox", "deploy"),
+    *("applications", "copy", "health", "faults", "buckets", "flows", "worker"),
+)
 """Groups of tests that take longest, the first one longest; the others follow by name."""
 
 

@@ -18,6 +18,7 @@ from flows.upgrade.gates import of_railway, of_the_stack
 from flows.upgrade.images import targets
 from flows.upgrade.orders import KINDS, Kind, ServiceChange, ServicePlan, UpgradeRequest
 from flows.upgrade.outside import Outside
+from flows.upgrade.rehearsal.record import Rehearsal, load
 from flows.upgrade.rules import Facts, Version, Way, moves_schema, refusals, way_back
 from flows.upgrade.rules.langfuse import FIRST_OF_FOUR, LEAST
 from flows.upgrade.rules.litellm import loses_traces
@@ -28,7 +29,7 @@ from railway.stack import LangfuseMajor
 __all__ = ["Eyes", "make_plan"]
 
 APPLICATIONS = ("litellm", "langfuse-web", "langfuse-worker")
-_ORDER = ("clickhouse", "redis", "minio", "litellm", "langfuse-web", "langfuse-worker", "prefect-server", "prefect-worker")
+_ORDER = ("postgres", "clickhouse", "redis", "minio", *APPLICATIONS, "prefect-server", "prefect-worker")
 """Stores first; LiteLLM speaks to Langfuse, and is told how before Langfuse expects it; what operates the stack last."""
 
 
@@ -67,7 +68,11 @@ def make_plan(eyes: Eyes, kind: Kind, request: UpgradeRequest) -> ServicePlan:
     changes = tuple(_change(eyes, inventory, facts, aims, name, told) for name in sorted(aims, key=_ORDER.index))
     concerned = in_order({one for name in aims for one in (name, *_dependants(name)) if one in inventory.services})
     faults = eyes.outside.faults(in_order({*concerned, *(need for name in concerned for need in needs_of(name))}))
-    _refuse(kind, [*_sealed(eyes.api, changes), *_rules(changes, facts), *of_the_stack(changes, inventory, faults)])
+    rehearsed = _rehearsal(eyes.stack, changes)
+    told_not_to = [rehearsed.sentence()] if rehearsed and not rehearsed.ok else []
+    _refuse(
+        kind, [*_sealed(eyes.api, changes), *_rules(changes, facts), *of_the_stack(changes, inventory, faults), *told_not_to]
+    )
     changes = tuple(one.model_copy(update={"digest": eyes.outside.need_image(one.new)}) for one in changes)
     back = _back(eyes.stack, changes)
     if back or any(one.variables for one in changes):
@@ -76,7 +81,7 @@ def make_plan(eyes: Eyes, kind: Kind, request: UpgradeRequest) -> ServicePlan:
     return ServicePlan(
         kind=kind,
         stack=eyes.stack.name,
-        facts=_facts(changes, facts, old_set, request),
+        facts={**_facts(changes, facts, old_set, request), **_rehearsed(changes, rehearsed)},
         passing=_passing(inventory, changes),
         changes=changes,
         set_id=old_set,
@@ -224,6 +229,20 @@ def _facts(changes: Sequence[ServiceChange], facts: Facts, old_set: str, request
         found["migration of ClickHouse"] = str(facts.clickhouse_schema.version)
     found["backup"] = f"set {old_set}, drilled" if old_set else "taken at the start" + (" and drilled" if request.drill else "")
     return found
+
+
+def _rehearsal(stack: Stack, changes: Sequence[ServiceChange]) -> Rehearsal | None:
+    """Find the last rehearsal of the version that LiteLLM is to become."""
+    versions = [str(Version.of(one.new)) for one in changes if one.service == "litellm"]
+    return load(stack.store, versions[0]) if versions else None
+
+
+def _rehearsed(changes: Sequence[ServiceChange], rehearsal: Rehearsal | None) -> dict[str, str]:
+    """Word when LiteLLM's migrations were rehearsed, and how that went."""
+    if rehearsal is None:
+        missing = "none of this version; rehearse/litellm applies its migrations to a copy of the data"
+        return {"rehearsal": missing} if any(one.service == "litellm" and one.moves for one in changes) else {}
+    return {"rehearsal": f"{rehearsal.sentence()} ({rehearsal.at:%Y-%m-%d %H:%M} UTC)"}
 
 
 def _passing(inventory: Inventory, changes: Sequence[ServiceChange]) -> dict[str, str]:

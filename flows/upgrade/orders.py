@@ -11,7 +11,7 @@ from flows.upgrade.rules import Way
 
 __all__ = ["KINDS", "Kind", "ServiceChange", "ServicePlan", "UpgradeRequest"]
 
-Kind = Literal["litellm", "langfuse", "clickhouse", "redis", "minio", "prefect"]
+Kind = Literal["litellm", "langfuse", "clickhouse", "redis", "minio", "postgres-minor", "prefect"]
 
 KINDS: dict[Kind, tuple[str, ...]] = {
     "litellm": ("litellm",),
@@ -19,6 +19,7 @@ KINDS: dict[Kind, tuple[str, ...]] = {
     "clickhouse": ("clickhouse",),
     "redis": ("redis",),
     "minio": ("minio",),
+    "postgres-minor": ("postgres",),  # within its major version, on its volume; `flows/upgrade/postgres` moves to another one
     "prefect": ("prefect-server", "prefect-worker"),
 }
 """Which services change with what is upgraded, in the order in which they are deployed."""

@@ -27,6 +27,7 @@ from starlette.types import ASGIApp
 
 from blocks.errors import SettingsError, StackError
 from railway.gateway import health, metrics, pages
+from railway.gateway.answers import body_of, problem, too_many
 from railway.gateway.security import COOKIE, LARGEST_BODY, SESSION_SECONDS, Access, Gate, Guard, Limiter, client_of, is_secure
 from railway.gateway.starting import Starter
 from railway.gateway.state import Body, Keeper, now_utc
@@ -93,7 +94,7 @@ class Gateway:
     async def login(self, request: Request) -> Response:
         """Exchange the token for a session cookie; the token itself goes into no cookie and no URL."""
         try:
-            body = await _limited(request)
+            body = await body_of(request, LARGEST_BODY)
         except ClientDisconnect:
             return Response(status_code=HTTPStatus.BAD_REQUEST)
         if body is None:
@@ -141,23 +142,23 @@ class Gateway:
             return self._refusal(access, request)
         limiter = self.starts[deployment]
         if seconds := limiter.wait(deployment):
-            return _limited_answer(f"{deployment} was started too often", seconds)
+            return too_many(f"{deployment} was started too often", seconds)
         limiter.count(deployment)
         try:
             run = await self.starter.start(deployment)
         except SettingsError as error:
-            return _problem(HTTPStatus.NOT_FOUND, str(error))
+            return problem(HTTPStatus.NOT_FOUND, str(error))
         except StackError as error:
-            return _problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
         document = {"status": "started", "deployment": deployment, "run_id": run.run_id, "url": run.url}
         return JSONResponse(document, HTTPStatus.ACCEPTED, {"Location": run.url} if run.url else None)
 
     def _refusal(self, access: Access, request: Request) -> Response:
         if access is Access.UNSET:
-            return _problem(HTTPStatus.SERVICE_UNAVAILABLE, _UNSET)
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, _UNSET)
         if access is Access.LIMITED:
-            return _limited_answer(access.value, self._wait(request))
-        answer = _problem(HTTPStatus.UNAUTHORIZED, f"{access.value}; {_HINT}")
+            return too_many(access.value, self._wait(request))
+        answer = problem(HTTPStatus.UNAUTHORIZED, f"{access.value}; {_HINT}")
         answer.headers["WWW-Authenticate"] = "Bearer"
         return answer
 
@@ -209,23 +210,3 @@ def make_app(
         *routes,
     ]
     return Guard(Starlette(routes=[Route(path, handler, methods=methods) for path, handler, methods in handlers]))
-
-
-async def _limited(request: Request) -> bytes | None:
-    """Read a body, or None when it is longer than it may be, whatever its headers say."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > LARGEST_BODY:
-            return None
-    return body
-
-
-def _problem(status: HTTPStatus, sentence: str) -> Response:
-    return JSONResponse({"error": sentence}, status)
-
-
-def _limited_answer(sentence: str, seconds: float) -> Response:
-    answer = _problem(HTTPStatus.TOO_MANY_REQUESTS, f"{sentence}; try again in {seconds:.0f} s")
-    answer.headers["Retry-After"] = f"{max(seconds, 1):.0f}"
-    return answer

@@ -22,11 +22,12 @@ from starlette.responses import JSONResponse, Response
 from blocks.errors import ServiceError
 from blocks.settings import Settings
 from railway.gateway import senders
+from railway.gateway.answers import body_of, problem, too_many
 from railway.gateway.security import LARGEST_HOOK, Limiter, client_of
 from railway.gateway.senders import Told, Unreadable
 from railway.gateway.telling import Teller, event_of, id_of
 
-__all__ = ["Hooks", "Seen", "body_of", "problem", "too_many"]
+__all__ = ["Hooks", "Seen"]
 
 _REMEMBERED = 5000
 """Bodies that are known as seen; the server drops those that are older."""
@@ -120,7 +121,7 @@ class Hooks:
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, f"set {name} on prefect-worker (openssl rand -hex 32)")
         client = client_of(request)
         try:
-            body = await body_of(request)
+            body = await body_of(request, LARGEST_HOOK)
         except ClientDisconnect:
             return Response(status_code=HTTPStatus.BAD_REQUEST)
         if body is None:
@@ -147,25 +148,3 @@ class Hooks:
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
         self.seen.add(event_id)
         return JSONResponse({"status": "told", "event": told.event}, HTTPStatus.ACCEPTED)
-
-
-async def body_of(request: Request) -> bytes | None:
-    """Read a body, or None when it is longer than it may be, whatever its headers say."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > LARGEST_HOOK:
-            return None
-    return body
-
-
-def problem(status: HTTPStatus, sentence: str) -> Response:
-    """An answer that says what is wrong."""
-    return JSONResponse({"error": sentence}, status)
-
-
-def too_many(sentence: str, seconds: float) -> Response:
-    """An answer that says when to come again."""
-    answer = problem(HTTPStatus.TOO_MANY_REQUESTS, f"{sentence}; try again in {seconds:.0f} s")
-    answer.headers["Retry-After"] = f"{max(seconds, 1):.0f}"
-    return answer

@@ -27,7 +27,8 @@ from blocks.alerts.slack_message import ACKNOWLEDGE, APPROVE, REJECT, RUNBOOK
 from blocks.errors import StackError
 from blocks.settings import Settings
 from railway.gateway.answering import Answers
-from railway.gateway.hooks import Seen, body_of, problem, too_many
+from railway.gateway.answers import body_of, problem, too_many
+from railway.gateway.hooks import Seen
 from railway.gateway.security import LARGEST_HOOK, Limiter, client_of
 from railway.gateway.senders import Told, Unreadable, slack_signed
 from railway.gateway.starting import Starter
@@ -120,7 +121,7 @@ class Slack:
                 HTTPStatus.SERVICE_UNAVAILABLE, "set SLACK_SIGNING_SECRET on prefect-worker, from the Slack app's page"
             )
         try:
-            body = await body_of(request)
+            body = await body_of(request, LARGEST_HOOK)
         except ClientDisconnect:
             return Response(status_code=HTTPStatus.BAD_REQUEST)
         if body is None:

@@ -84,6 +84,7 @@ def test_a_failed_run_is_told_once_on_every_channel_of_its_severity_with_its_lin
     assert site.sinks.pagerduty.pages == []  # an error, and it hears of what is critical
 
 
+@pytest.mark.long
 def test_a_channel_that_does_not_answer_fails_the_run_and_the_next_alert_brings_it_along(site: Site) -> None:
     first, second = (site.failed_run("some-flow", text) for text in ("one", "two"))
     site.sinks.disturb("slack", "error", times=2)
@@ -94,6 +95,7 @@ def test_a_channel_that_does_not_answer_fails_the_run_and_the_next_alert_brings_
     assert sorted(told) == [(False, True), (True, False)]  # what failed less often goes first
 
 
+@pytest.mark.long
 def test_what_a_channel_did_not_take_is_sent_by_one_later_run_without_waiting_for_another_alert(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,6 +102,7 @@ def test_the_store_s_clock_is_the_store_s(store: BackupStore) -> None:
     assert abs(store.now() - datetime.now(UTC)) < timedelta(seconds=5)
 
 
+@pytest.mark.long
 def test_an_answer_that_breaks_off_is_an_error_of_ours_and_worth_a_retry(store: BackupStore, s3_engine: S3Engine) -> None:
     """botocore lets urllib3's own error through where it reads a refusal or a listing."""
     traffic = Traffic()

@@ -109,6 +109,7 @@ def test_a_change_that_was_refused_for_its_number_is_sent_again_when_it_may() ->
     assert script.operations().count("Deploy") == 2
 
 
+@pytest.mark.long
 def test_a_wait_that_is_longer_than_patience_is_refused_at_once_and_nothing_more_is_sent() -> None:
     busy = Answer("", 429, {"Retry-After": "1800"})
     with Script({"Inventory": [busy]}) as script, api_of(script, patience=5) as api:

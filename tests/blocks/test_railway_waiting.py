@@ -119,6 +119,7 @@ def test_a_wait_ends_when_its_time_is_over() -> None:
     assert caught.value.status == "DEPLOYING"
 
 
+@pytest.mark.long
 def test_an_outage_of_the_api_during_a_wait_is_waited_out() -> None:
     assert waited(deployment("BUILDING"), *[DROP] * 4, Answer("", 503), deployment("SUCCESS"))[0] is DeploymentStatus.SUCCESS
 

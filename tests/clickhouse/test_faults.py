@@ -71,6 +71,7 @@ def test_clickhouse_killed_in_the_middle(lab: Lab, clickhouse_engine: ClickHouse
     assert lab.drill(lab.backup(name)) == []
 
 
+@pytest.mark.long
 def test_the_store_killed_in_the_middle(lab: Lab, s3_engine: S3Engine) -> None:
     name, set_id = lab.database(*LARGE), lab.new_set()
     with slow_backup(lab, name, set_id) as running:
@@ -104,6 +105,7 @@ def test_a_deadline_ends_the_backup_on_the_server(lab: Lab, client: ClickHouseCl
     assert merges_stopped(lab.server, [name]) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "damage", ["TRUNCATE TABLE {db}.t", "ALTER TABLE {db}.t ADD COLUMN late UInt8", "DROP TABLE {db}.other"]
 )

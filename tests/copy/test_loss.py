@@ -72,6 +72,7 @@ def test_sets_are_brought_back_byte_for_byte_after_everything_was_deleted_with_t
     assert brought == before
 
 
+@pytest.mark.long
 def test_files_that_get_other_etags_are_brought_back_with_a_new_index_and_a_new_signature(
     empty_first: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +180,7 @@ def test_with_object_lock_everything_that_was_deleted_with_the_second_stores_own
     assert locked.drill("latest") == []
 
 
+@pytest.mark.long
 def test_what_a_new_copy_needs_of_earlier_ones_stays_locked_as_long_as_it(locked: Lab) -> None:
     week = locked.second
     for_a_day = locked.with_copy(week.model_copy(update={"lock_days": 1}))

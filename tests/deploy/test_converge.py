@@ -182,6 +182,7 @@ def test_a_sealed_secret_is_kept(place: Place) -> None:
     assert place.runtime.last("litellm").variables["LITELLM_MASTER_KEY"] == key
 
 
+@pytest.mark.long
 def test_the_service_that_the_program_runs_in_is_handed_over_last_and_proven_before(place: Place) -> None:
     place.deploy(production())
     newer = replace_image(production("prefect-worker"), "prefect-worker", "ghcr.io/acme/stack-operations:0.1.1")
@@ -241,6 +242,7 @@ def test_a_service_that_is_called_as_setup_but_is_somebody_elses_is_not_deleted(
 # --- faults --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_service_that_does_not_come_up_stops_it_and_the_next_run_goes_on_from_there(tmp_path: Path) -> None:
     place, order = Place(tmp_path, pace=IMPATIENT), small()
     with place.railway:
@@ -267,6 +269,7 @@ def test_setup_that_fails_stops_it_with_its_own_words_and_leaves_no_service_behi
     assert place.lines(order) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "field",
     [
@@ -289,6 +292,7 @@ def test_an_answer_that_is_lost_creates_nothing_twice(place: Place, field: str) 
         assert len(api.inventory().volumes) == 2
 
 
+@pytest.mark.long
 def test_an_api_that_throttles_and_stumbles_is_waited_for(place: Place) -> None:
     order = small()
     place.railway.throttle(times=2, retry_after=0.05)
@@ -378,6 +382,7 @@ def test_without_anybody_to_ask_nothing_is_changed(place: Place, monkeypatch: py
     assert place.changes() == []
 
 
+@pytest.mark.long
 def test_a_new_project_is_made_once_and_goes_on_when_it_is_asked_for_again(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -310,6 +310,7 @@ def test_the_password_is_in_no_argument_and_no_log(engine: ClickHouseEngine) -> 
     assert [path.stat().st_mode & 0o077 for path in (engine.directory, engine.directory / "server.json", engine.log)] == [0] * 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_acknowledged_data_are_there_after_the_next_start(tmp_path: Path, end: str) -> None:
     engine = ClickHouseEngine(tmp_path / "engine", named_collections={"store": {"url": "http://127.0.0.1:1/bucket/"}})

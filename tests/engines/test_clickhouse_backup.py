@@ -219,6 +219,7 @@ def test_statuses_are_lost_and_backups_stay_when_the_engine_is_killed(tmp_path: 
         engine.stop()
 
 
+@pytest.mark.long
 def test_stop_does_not_wait_for_a_backup_in_the_background(tmp_path: Path, rig: Rig) -> None:
     engine = ClickHouseEngine(tmp_path / "engine", named_collections={"store": collection(rig.store)})
     engine.start()

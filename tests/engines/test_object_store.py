@@ -427,6 +427,7 @@ def test_acknowledged_objects_outlive_kill_in_the_middle_of_writes_then_a_stop_t
         moved.kill()
 
 
+@pytest.mark.long
 def test_a_server_whose_program_was_killed_ends_without_litter_and_starts_on_other_ports(tmp_path: Path) -> None:
     with program(STARTS_S3, tmp_path) as (parent, pid):
         other = S3Engine(tmp_path)  # the ports of last time are taken now, so it chooses others

@@ -197,6 +197,7 @@ def test_a_short_outage_does_not_cost_the_lock(store: BackupStore, proxy: Proxy)
     assert record(store).released
 
 
+@pytest.mark.long
 def test_an_outage_longer_than_its_life_costs_the_lock(store: BackupStore, s3_engine: S3Engine) -> None:
     impatient = seen_through(store, config=ONE_TRY)
     lease = take(impatient)
@@ -224,6 +225,7 @@ def test_a_lock_whose_acknowledgement_got_lost_is_held_all_the_same(store: Backu
     assert record(store).released
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("config", [None, ONE_TRY], ids=["repeated by the client", "repeated at the next renewal"])
 def test_a_renewal_whose_acknowledgement_got_lost_does_not_cost_the_lock(
     store: BackupStore, proxy: Proxy, config: dict[str, Any] | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,6 +36,7 @@ def weeks(draw: st.DrawFn) -> list[list[Happening]]:
     return steps
 
 
+@pytest.mark.long
 @settings(max_examples=80)
 @given(weeks(), st.data())
 def test_whatever_fails_and_whenever_it_dies_each_channel_hears_the_truth_in_order(

@@ -85,6 +85,7 @@ def noise(length: int) -> str:
     return "".join(random.Random(length).choices(string.printable, k=length))  # noqa: S311 - compresses badly, always the same
 
 
+@pytest.mark.long
 def test_texts_of_any_length_are_remembered_and_a_torn_write_leaves_the_earlier_one(server: httpx.Client) -> None:
     async def story() -> None:
         name = f"health_{MINE}_state"

@@ -57,6 +57,7 @@ def test_a_drill_on_the_live_server_drops_its_scratch_databases(backed_up: Night
     assert backed_up.differences(backed_up.newest()) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", ["postgres", "definitions", "clickhouse"])
 def test_a_truncated_object_fails_the_drill_by_name_and_the_scratch_is_dropped(backed_up: Night, what: str) -> None:
     manifest = backed_up.manifest(backed_up.sets()[0])
@@ -78,6 +79,7 @@ def test_a_truncated_object_fails_the_drill_by_name_and_the_scratch_is_dropped(b
     assert "FAILED" in shown(backed_up)
 
 
+@pytest.mark.long
 def test_writers_go_on_during_the_backup_and_the_drill_still_equals_the_manifest(night: Night) -> None:
     with night.writers() as written:
         night.call("backup")

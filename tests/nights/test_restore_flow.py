@@ -86,6 +86,7 @@ def test_a_restore_killed_after_its_swap_began_is_finished_by_the_next_run(backe
     backed_up.call("restore", action="forget", confirm="sandbox")
 
 
+@pytest.mark.long
 def test_undo_puts_back_what_was_there_and_says_what_it_discards(backed_up: Night) -> None:
     url = backed_up.sandbox.postgres.url("langfuse")
     with psycopg.connect(url, autocommit=True) as connection:

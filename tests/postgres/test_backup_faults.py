@@ -76,6 +76,7 @@ def test_kill_9_of_pg_dump_leaves_no_object(site: Site) -> None:
     assert site.dump().tables[0].rows == 1500  # the next one succeeds
 
 
+@pytest.mark.long
 def test_a_killed_server_in_the_middle_of_a_backup_leaves_no_object(site: Site) -> None:
     site.create(LARGE)
     with ThreadPoolExecutor(1) as pool:

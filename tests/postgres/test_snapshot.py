@@ -61,6 +61,7 @@ def writers(site: Site, count: int) -> Iterator[None]:
             job.result()
 
 
+@pytest.mark.long
 def test_writers_keep_writing_and_the_copy_is_exactly_the_manifest(site: Site) -> None:
     site.create(ACCOUNTS)
     with writers(site, 3):
@@ -88,6 +89,7 @@ def test_a_truncate_that_commits_as_the_backup_starts_is_seen_whole_or_not_at_al
     assert site.compare(component) == []
 
 
+@pytest.mark.long
 def test_a_truncate_that_queues_up_before_pg_dump_is_let_through_and_the_backup_begins_again(
     site: Site, tmp_path: Path
 ) -> None:

@@ -112,6 +112,7 @@ def server(tmp_path: Path, programs: Path) -> Iterator[tuple[int, subprocess.Pop
         process.wait(10)
 
 
+@pytest.mark.long
 def test_redis_asks_for_its_password_throws_nothing_away_and_writes_everything_down(
     tmp_path: Path, server: tuple[int, subprocess.Popen[bytes]]
 ) -> None:

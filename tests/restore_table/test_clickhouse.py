@@ -69,6 +69,7 @@ def drop_sides(rooms: Rooms, client: ClickHouseClient) -> None:
         on_clickhouse.drop_database(rooms.lab.server, name)
 
 
+@pytest.mark.long
 def test_rows_are_copied_out_of_a_copy_beside_the_live_table_with_the_sql_that_is_told(rooms: Rooms) -> None:
     with rooms.lab.server.client() as client:
         backed_up, words = rooms.content(client), rooms.content(client, "words")
@@ -122,6 +123,7 @@ def test_a_whole_table_is_exchanged_and_exchanged_back(rooms: Rooms) -> None:
         assert client.command(f"EXISTS {rooms.database}.words") == 0
 
 
+@pytest.mark.long
 def test_a_partition_is_exchanged_and_exchanged_back_from_a_difference_to_another_set(rooms: Rooms) -> None:
     with rooms.lab.server.client() as client:
         full = rooms.back_up()

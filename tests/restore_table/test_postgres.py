@@ -143,6 +143,7 @@ def test_what_does_not_fit_is_refused_by_name_and_nothing_is_changed(
     assert (house.definitions(), house.contents()) == (definitions, contents)
 
 
+@pytest.mark.long
 def test_a_partitioned_table_is_swapped_as_a_whole_and_a_partition_alone(house: House, backed_up: Manifest) -> None:
     house.execute(
         "CREATE TABLE event_3 PARTITION OF event FOR VALUES FROM ('2024-03-01') TO ('2024-04-01')",
@@ -236,6 +237,7 @@ def test_a_damaged_dump_is_refused_before_anything_is_made(house: House, backed_
         find(house.stack, "latest")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("step", "undo_step"), [("commit", "committed"), ("committed", "check")])
 def test_a_swap_that_is_killed_is_finished_by_the_next_run_and_so_is_an_undo(
     house: House, backed_up: Manifest, step: str, undo_step: str

@@ -62,6 +62,7 @@ def test_the_policy_is_set_at_once_and_a_second_run_finds_nothing(redis_engine: 
     assert redis_engine.password not in desk.text()
 
 
+@pytest.mark.long
 def test_what_was_killed_before_the_start_command_is_finished_by_the_next_run(
     redis_engine: RedisEngine, admin: Redis, desk: Desk, tmp_path: Path
 ) -> None:

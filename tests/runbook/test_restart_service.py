@@ -104,6 +104,7 @@ def desk(store: BackupStore) -> Desk:
     return Desk(store)
 
 
+@pytest.mark.long
 def test_a_service_that_hangs_is_restarted_and_everything_about_it_is_written_down(town: Town, desk: Desk) -> None:
     town.container.freeze()
     before = len(town.changes())

@@ -50,6 +50,7 @@ def test_migrations_run_in_the_order_of_their_full_names() -> None:
     assert "20251122125322_Add organization_id to spend logs" in names
 
 
+@pytest.mark.long
 def test_the_same_seed_makes_the_same_rows_and_another_one_other_rows(owned: tuple[str, str]) -> None:
     url, _ = owned
     content = """SELECT sum(hashtextextended(log::text, 0)) FROM "LiteLLM_SpendLogs" AS log"""

@@ -91,6 +91,7 @@ def test_without_a_health_path_a_container_that_starts_is_a_success_whatever_bec
     assert "HEALTHCHECK" not in _steps(operator, identity)
 
 
+@pytest.mark.long
 def test_a_health_check_takes_no_other_answer_than_200_for_300_seconds_unless_told_otherwise(
     operator: Operator, runtime: ProcessRuntime
 ) -> None:

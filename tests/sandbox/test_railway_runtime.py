@@ -83,6 +83,7 @@ def test_an_image_that_is_gone_can_neither_be_pulled_nor_started(runtime: Runtim
         runtime.start(ContainerSpec("redis", "bitnami/redis:7.2", {}))
 
 
+@pytest.mark.long
 def test_redis_runs_with_railways_start_command_and_keeps_its_volume(runtime: LocalRuntime, tmp_path: Path) -> None:
     mount = Mount(tmp_path / "volume", "/data")
     spec = ContainerSpec("redis", "redis:8.2.1", {"REDIS_PASSWORD": PASSWORD}, start_command=REDIS_COMMAND, mount=mount)

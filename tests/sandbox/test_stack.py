@@ -195,6 +195,7 @@ def test_a_start_that_fails_leaves_nothing_running(used: Sandbox) -> None:
     version.write_text(before)
 
 
+@pytest.mark.long
 def test_data_stays_when_asked_to(used: Sandbox) -> None:
     with Sandbox(used.directory, prefect=False, fresh=False) as sandbox:
         assert sandbox.keys == used.keys
@@ -215,6 +216,7 @@ def test_kill_of_the_program_and_its_supervisors_leaves_nothing_after_the_next_s
     wait_until(lambda: not processes_of(directory), timeout=10, what="every process to end")
 
 
+@pytest.mark.long
 def test_sigkill_of_the_program_alone_ends_everything_at_once(directory: Path, tmp_path: Path) -> None:
     with running_program(ENGINES, directory, tmp_path) as program:
         program.kill()

@@ -52,12 +52,19 @@ NEW: dict[Kind, str] = {
     "clickhouse": "26.4.5.143",
     "redis": "8.4.0",
     "minio": "RELEASE.2025-09-07T16-13-09Z",
+    "postgres-minor": "16.13",
     "prefect": "3.10.0-python3.12",
 }
 FIRST = {kind: services[0] for kind, services in KINDS.items()}
 SCHEMA = {"litellm": [1, 102, 4], "langfuse": [3, 225, 4]}
 _PATHS = {"litellm": "/health/readiness", "langfuse-web": "/api/public/health", "langfuse-worker": "/api/health"}
-_VOLUMES = {"clickhouse": "/var/lib/clickhouse", "redis": "/data", "minio": "/data", "prefect-server": "/data"}
+_VOLUMES = {
+    "clickhouse": "/var/lib/clickhouse",
+    "redis": "/data",
+    "minio": "/data",
+    "postgres": "/var/lib/postgresql/data",
+    "prefect-server": "/data",
+}
 
 
 @dataclass(frozen=True)

@@ -196,6 +196,7 @@ def test_a_copy_that_differs_leads_nobody_away_and_everybody_runs_again(
     assert load_all(world.stack.store)[-1].phase == "undone"
 
 
+@pytest.mark.long
 def test_applications_that_are_not_well_with_the_new_server_get_their_old_one_back(
     world: World, before: Before, old: PostgresEngine, new: PostgresEngine
 ) -> None:
@@ -213,6 +214,7 @@ def test_applications_that_are_not_well_with_the_new_server_get_their_old_one_ba
     before.is_back(world, old, new, kept=True)
 
 
+@pytest.mark.long
 def test_a_run_shows_asks_does_and_takes_back_and_finds_nothing_to_do_where_there_is_nothing(
     world: World, before: Before, old: PostgresEngine, new: PostgresEngine
 ) -> None:

@@ -305,5 +305,5 @@ def test_a_rehearsal_is_kept_by_its_version_for_the_upgrade_to_show(store: Backu
     assert load(store, "1.108.0") is None
     save(store, made)
     assert load(store, "1.108.0") == made
-    assert made.sentence() == "rehearsal of LiteLLM 1.108.0 with S: 1 migrations in 1.5 s, nothing is dropped"
+    assert made.sentence() == "LiteLLM 1.108.0 rehearsed with S: 1 migrations in 1.5 s, nothing is dropped"
     assert made.model_copy(update={"problems": ["it fails"]}).sentence().endswith("with S: it fails")

@@ -17,9 +17,11 @@ from flows.deploy.converge import converge, preview
 from flows.deploy.plan import Order
 from flows.deploy.present import DEPLOYED
 from flows.deploy.rollout import Pace as DeployPace
+from flows.lease import utc_now
 from flows.upgrade.carry_out import upgrade_services
 from flows.upgrade.look import Eyes
 from flows.upgrade.orders import KINDS, Kind, UpgradeRequest
+from flows.upgrade.rehearsal.record import Rehearsal, save
 from railway.variants import build
 from shared.engines.process import wait_until
 from shared.sandbox.railway_api import RailwayStandIn
@@ -166,6 +168,25 @@ def test_nothing_begins_on_a_stack_that_is_not_fit_for_it(tmp_path: Path, store:
         assert "1 changes wait in the dashboard" in refusal(place)
 
 
+def test_a_preview_shows_the_last_rehearsal_and_one_that_found_problems_keeps_the_upgrade_from_beginning(
+    tmp_path: Path, store: BackupStore, keys: BackupKeys, caplog: pytest.LogCaptureFixture
+) -> None:
+    def rehearsed(*problems: str) -> None:
+        wheel = {"litellm": "1.103.0", "extras": "0.5.1", "wheel_sha256": "0" * 64}
+        save(store, Rehearsal(stack=store.stack, set_id="S1", at=utc_now(), problems=list(problems), **wheel))
+
+    with Place(tmp_path, store, keys, "litellm") as place, caplog.at_level("INFO"):
+        assert place.run(dry_run=True) is None
+        assert (
+            "rehearsal: none of this version; rehearse/litellm applies its migrations to a copy of the data" in caplog.messages
+        )
+        rehearsed("migration 7 finds two rows with one key")
+        assert "LiteLLM 1.103.0 rehearsed with S1: migration 7 finds two rows with one key" in refusal(place)
+        rehearsed()
+        assert place.run(dry_run=True) is None
+        assert "rehearsal: LiteLLM 1.103.0 rehearsed with S1: 0 migrations in 0.0 s, nothing is dropped (" in caplog.text
+
+
 def test_a_preview_lists_every_step_and_a_run_refuses_the_hash_of_other_facts(
     tmp_path: Path, store: BackupStore, keys: BackupKeys, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -214,6 +235,7 @@ FOR_FOUR = ("postgres", "redis", "clickhouse", "litellm")
 BEFORE_FOUR = {"litellm": {"LITELLM_CONFIG": "litellm_settings:\n  success_callback: [langfuse]\n"}}
 
 
+@pytest.mark.long
 def test_langfuse_3_becomes_4_with_what_it_needs_clickhouse_first_and_back_again(
     tmp_path: Path, store: BackupStore, keys: BackupKeys
 ) -> None:

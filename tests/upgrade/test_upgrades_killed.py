@@ -25,6 +25,8 @@ from shared.engines.process import wait_until
 from tests.upgrade.place import FIRST, NEW, PACE, Place, Where, new_image, stack_of
 from tests.upgrade.town import Town
 
+pytestmark = pytest.mark.long
+
 NEWER_WORKER = "ghcr.io/acme/operations:0.2.0"
 
 

@@ -193,10 +193,11 @@ def _refusal(town: Town, spec: ContainerSpec) -> list[str]:
     mine = list(Version.of(spec.image).numbers)
     if spec.mount is not None:
         path = spec.mount.directory / "data.json"
-        kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"format": mine[:2], "rows": ["first"]}
-        if kept["format"] > mine[:2]:
+        written = mine[:1] if spec.service == "postgres" else mine[:2]  # its minor versions share one format
+        kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"format": written, "rows": ["first"]}
+        if kept["format"] > written:
             return [f"cannot read the format of {kept['format']}"]
-        kept["format"] = mine[:2]
+        kept["format"] = written
         path.write_text(json.dumps(kept))
     for database in _OF.get(spec.service, ()):
         there = town.read(database)

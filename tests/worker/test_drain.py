@@ -30,12 +30,14 @@ def _drained(folder: Path, seconds: float, worker: str, *, kill: bool = False) -
         container.kill()
 
 
+@pytest.mark.long
 def test_a_worker_that_begins_one_run_after_the_other_is_drained_in_the_time_of_all(tmp_path: Path) -> None:
     log = _drained(tmp_path, 1.5, "restless")
     assert "ended with the newest one" in log
     assert "drained: ended with status 0, gateway was ended by SIGTERM" in log
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kill", [False, True], ids=["held still", "killed"])
 def test_a_run_whose_worker_does_not_read_its_log_says_all_of_it_and_tells_its_state(tmp_path: Path, kill: bool) -> None:
     log = _drained(tmp_path, 60, "reading", kill=kill)

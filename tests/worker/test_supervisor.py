@@ -33,6 +33,7 @@ def test_when_the_worker_is_killed_the_container_ends_and_its_run_tells_its_own_
         assert "Crash detected!" in running.log
 
 
+@pytest.mark.long
 def test_without_a_prefect_server_the_gateway_answers_and_its_death_ends_the_container(tmp_path: Path) -> None:
     environment = {
         "PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api",
@@ -54,6 +55,7 @@ def test_without_a_prefect_server_the_gateway_answers_and_its_death_ends_the_con
         assert running.pid("worker") is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [

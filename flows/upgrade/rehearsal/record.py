@@ -54,10 +54,10 @@ class Rehearsal(BaseModel):
     def sentence(self) -> str:
         """Say in one line how it went."""
         if not self.ok:
-            return f"rehearsal of LiteLLM {self.litellm} with {self.set_id}: {self.problems[0]}"
+            return f"LiteLLM {self.litellm} rehearsed with {self.set_id}: {self.problems[0]}"
         lost = f", {len(self.lost)} things are dropped" if self.lost else ", nothing is dropped"
         took = f"{len(self.applied)} migrations in {self.seconds:.1f} s"
-        return f"rehearsal of LiteLLM {self.litellm} with {self.set_id}: {took}{lost}"
+        return f"LiteLLM {self.litellm} rehearsed with {self.set_id}: {took}{lost}"
 
 
 def save(store: BackupStore, rehearsal: Rehearsal) -> None:

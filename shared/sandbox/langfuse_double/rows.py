@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +25,17 @@ ENTITIES = {
 """What each type of event is about."""
 
 _TRACE, _SPAN = 32, 16
+_MODEL = (
+    "langfuse.observation.model.name",
+    "gen_ai.response.model",
+    "gen_ai.request.model",
+    "llm.response.model",
+    "llm.model_name",
+)
+_TOKENS = ("gen_ai.usage.", "llm.token_count.")
+_TOKEN_KINDS = {"prompt": "input", "completion": "output", "input": "input", "output": "output", "total": "total"}
+"""By which names a span may tell its model and its tokens, the first ones first (langfuse
+packages/shared/src/server/otel/OtelIngestionProcessor.ts); LiteLLM's callback follows OpenInference, `llm.`."""
 
 
 @dataclass
@@ -181,11 +192,7 @@ def _score(body: dict[str, Any], at: object) -> dict[str, Any]:
 
 def _span(project: str, span: dict[str, Any]) -> dict[str, Any]:
     said = span["attributes"]
-    usage = {
-        "input": said.get("gen_ai.usage.input_tokens"),
-        "output": said.get("gen_ai.usage.output_tokens"),
-    }
-    model = said.get("gen_ai.request.model") or said.get("langfuse.observation.model.name")
+    model = next((said[name] for name in _MODEL if said.get(name)), None)
     return {
         "id": span["spanId"],
         "trace_id": span["traceId"],
@@ -201,7 +208,7 @@ def _span(project: str, span: dict[str, Any]) -> dict[str, Any]:
         "input": _text(said.get("langfuse.observation.input") or said.get("gen_ai.prompt")),
         "output": _text(said.get("langfuse.observation.output") or said.get("gen_ai.completion")),
         "provided_model_name": model,
-        "usage_details": {name: int(value) for name, value in usage.items() if _is_number(value)},
+        "usage_details": _usage(said),
         "metadata": {name: str(value) for name, value in said.items() if not name.startswith(("langfuse.", "gen_ai."))},
         "user_id": said.get("langfuse.user.id") or said.get("user.id"),
         "session_id": said.get("langfuse.session.id") or said.get("session.id"),
@@ -209,6 +216,17 @@ def _span(project: str, span: dict[str, Any]) -> dict[str, Any]:
         "tags": said.get("langfuse.trace.tags"),
         "event_ts": _time(datetime.now(UTC).isoformat()),
     }
+
+
+def _usage(said: Mapping[str, Any]) -> dict[str, int]:
+    """Tokens by Langfuse's names, whichever convention they were told by."""
+    found = {}
+    for name, value in said.items():
+        prefix = next((one for one in _TOKENS if name.startswith(one)), None)
+        if prefix is not None and name != "gen_ai.usage.cost" and _is_number(value):
+            kind = name.removeprefix(prefix)
+            found[_TOKEN_KINDS.get(kind.removesuffix("_tokens"), kind)] = int(value)
+    return found
 
 
 def _attributes(items: list[dict[str, Any]]) -> dict[str, Any]:
