@@ -5,23 +5,20 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from blocks.bucket_url import UrlStyle
 from blocks.errors import SettingsError
+from blocks.shapes import SHAPES, in_shape
 
 Names = Annotated[list[str], NoDecode]
 """A comma-separated list in the environment."""
 
 Severity = Literal["warning", "error", "critical"]
 """How bad an incident is, from the least on."""
-
-
-_SWITCH = re.compile(r"[a-z][a-z0-9-]*(/(warning|error|critical))?=(automatic|ask|never)")
 
 
 class Settings(BaseSettings):
@@ -75,6 +72,9 @@ class Settings(BaseSettings):
 
     check_timeout: float = Field(default=5.0, gt=0, le=10, description="Seconds one health check may take")
     check_interval: int = Field(default=60, ge=10, description="Seconds between two sweeps, as `health/sweep` is scheduled")
+    check_limits: Names = Field(
+        default=[], description="Where an aspect stops being ok, instead of what the check has: `disk_percent=90,parts=500`"
+    )
     failure_threshold: int = Field(default=3, ge=1, description="So many bad sweeps in a row open an incident")
     recovery_threshold: int = Field(default=2, ge=1, description="So many good sweeps in a row close it")
     alert_cooldown: int = Field(default=900, ge=60, description="Seconds between two reminders of an open incident")
@@ -233,6 +233,7 @@ class Settings(BaseSettings):
         "public_urls",
         "setup_buckets",
         "runbook_switches",
+        "check_limits",
         "slack_users",
         mode="before",
     )
@@ -261,12 +262,10 @@ class Settings(BaseSettings):
             raise ValueError("expected http(s)://host[:port]")
         return value
 
-    @field_validator("runbook_switches")
+    @field_validator(*SHAPES)
     @classmethod
-    def _are_switches(cls, value: list[str]) -> list[str]:
-        if not all(_SWITCH.fullmatch(switch) for switch in value):
-            raise ValueError("expected <service or all>[/<warning, error or critical>]=<automatic, ask or never>")
-        return value
+    def _are_in_shape(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        return in_shape(str(info.field_name), value)
 
     @classmethod
     def load(cls) -> Self:

@@ -191,7 +191,7 @@ class Targets:
         )
         return cls(
             timeout=settings.check_timeout,
-            limits=Limits(backup_hours=settings.backup_max_age_hours, drill_hours=settings.drill_max_age_hours),
+            limits=_limits(settings),
             litellm=litellm if settings.litellm_url else None,
             langfuse_web=settings.langfuse_web_url,
             langfuse_worker=settings.langfuse_worker_url,
@@ -206,6 +206,11 @@ class Targets:
             railway=_railway(settings),
             public=tuple(_public(text) for text in settings.public_urls),
         )
+
+
+def _limits(settings: Settings) -> Limits:
+    own = {name: float(number) for name, _, number in (one.partition("=") for one in settings.check_limits)}
+    return Limits(**own, backup_hours=settings.backup_max_age_hours, drill_hours=settings.drill_max_age_hours)  # type: ignore[arg-type]
 
 
 def _clickhouse(settings: Settings) -> ClickHouse | None:

@@ -35,6 +35,7 @@ OPTIONAL: Mapping[str, str] = {
     "PAGERDUTY_ROUTING_KEY": "PagerDuty integration key",
     "ALERT_WEBHOOK_URL": "Any webhook",
     "ALERT_WEBHOOK_SECRET": "Key of its signatures",
+    "CHECK_LIMITS": "Where an aspect stops being ok, for example disk_percent=90,parts=500",
 }
 """What the worker can be given, and works without."""
 

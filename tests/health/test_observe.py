@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
 
 from blocks.s3_light import Place
@@ -27,6 +21,7 @@ from flows.health.observe import Check, carry_out, checks, observe
 from flows.health.reach import Answer, Web, tls
 from flows.health.targets import ClickHouse, LiteLLM, Postgres, Prefect, PublicUrl, Store, Targets
 from shared.engines.process import free_port
+from shared.sandbox.public_site import PublicSite
 from tests.health.looks import CANARY, Scripted, Seen, look, silent_port
 
 SERVICES = ["postgres", "clickhouse", "redis", "minio", "backups", "litellm", "langfuse-web", "langfuse-worker"]
@@ -249,74 +244,9 @@ def test_everything_that_is_configured_is_looked_at() -> None:
 # --- public URLs -----------------------------------------------------------------------------------------------------------
 
 
-class Site:
-    """An https server whose certificate the test chooses."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "authority")])
-        self.authority = folder / "authority.pem"
-        self.authority.write_bytes(self._certify(self.name, self.key.public_key(), 3650, authority=True))
-        self.status = b"200 OK"
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.url = f"https://localhost:{self.port}"
-        self.days(90)
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def days(self, days: float, host: str = "localhost") -> None:
-        """Show a certificate that is good for so many days from the next connection on."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
-        secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        chain = self.folder / "site.pem"
-        chain.write_bytes(secret + self._certify(name, key.public_key(), days))
-        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._context.load_cert_chain(chain)
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _certify(self, name: x509.Name, public: ec.EllipticCurvePublicKey, days: float, *, authority: bool = False) -> bytes:
-        now = datetime.now(UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(self.name)
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=400))
-            .not_valid_after(now + timedelta(days=days, minutes=5))
-            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
-        )
-        if authority:
-            usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
-            builder = builder.add_extension(usage, critical=True)
-        else:
-            host = str(name.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
-            builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-        return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                plain, _ = self._listener.accept()
-            except OSError:
-                return
-            try:
-                with self._context.wrap_socket(plain, server_side=True) as client:
-                    client.recv(4096)
-                    client.sendall(b"HTTP/1.1 " + self.status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-            except OSError:
-                continue
-
-
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    made = Site(tmp_path)
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PublicSite]:
+    made = PublicSite(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(made.authority))
     tls.cache_clear()
     yield made
@@ -324,11 +254,11 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     tls.cache_clear()
 
 
-def public(site: Site) -> Seen:
+def public(site: PublicSite) -> Seen:
     return look(Targets(public=(PublicUrl(site.url, "litellm"),)), "litellm")
 
 
-def test_a_certificate_is_mentioned_urged_and_paged_and_fine_again_when_renewed(site: Site) -> None:
+def test_a_certificate_is_mentioned_urged_and_paged_and_fine_again_when_renewed(site: PublicSite) -> None:
     certificate = f"certificate-localhost:{site.port}"
     for days, status in ((29, Status.DEGRADED), (13, Status.DEGRADED), (2, Status.DOWN), (90, Status.OK)):
         site.days(days)
@@ -340,7 +270,7 @@ def test_a_certificate_is_mentioned_urged_and_paged_and_fine_again_when_renewed(
     assert "renew it now" in public(site).sentence(certificate)
 
 
-def test_a_certificate_that_has_expired_or_is_another_s_is_down(site: Site) -> None:
+def test_a_certificate_that_has_expired_or_is_another_s_is_down(site: PublicSite) -> None:
     certificate = f"certificate-localhost:{site.port}"
     site.days(-1)
     seen = public(site)
@@ -362,7 +292,7 @@ def test_a_certificate_that_has_expired_or_is_another_s_is_down(site: Site) -> N
         (b"502 Bad Gateway", Status.DOWN),
     ],
 )
-def test_a_public_url_is_judged_by_whether_somebody_is_behind_it(site: Site, answer: bytes, status: Status) -> None:
+def test_a_public_url_is_judged_by_whether_somebody_is_behind_it(site: PublicSite, answer: bytes, status: Status) -> None:
     site.status = answer
     seen = public(site)
     assert seen[f"url-localhost:{site.port}"].status is status
