@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from prefect import flow
 from pydantic import Field
@@ -138,7 +138,9 @@ class ServiceDown(Runbook):
 
     def _ladder(self, there: ServiceInstance, newest: Deployment) -> tuple[Action, ...]:
         """Wait for what is under way; restart, and again with twice the patience; the same in a new container."""
-        given = (self.api, self.service, there.service_id, self._well, self.waits)
+        # one that hangs is given its draining time first, in which its container is not running
+        waits = replace(self.waits, settle=self.waits.settle + (there.draining_seconds or 0))
+        given = (self.api, self.service, there.service_id, self._well, waits)
         serving = next((one for one in there.active if not one.stopped), newest)
         rungs: list[Action] = []
         if not newest.status.over:

@@ -77,10 +77,16 @@ class Town:
         return Targets(timeout=5.0, langfuse_web=f"http://127.0.0.1:{self.port}", railway=there, postgres=postgres)
 
     def heal(
-        self, desk: Desk, request: RunbookRequest | None = None, *, targets: Targets | None = None, asked: bool = False
+        self,
+        desk: Desk,
+        request: RunbookRequest | None = None,
+        *,
+        targets: Targets | None = None,
+        asked: bool = False,
+        waits: Waits = WAITS,
     ) -> str:
         with self.block().open() as api:
-            runbook = ServiceDown(self.stack, api, targets or self.targets(), SERVICE, asked=asked, waits=WAITS)
+            runbook = ServiceDown(self.stack, api, targets or self.targets(), SERVICE, asked=asked, waits=waits)
             return desk.heal(runbook, request)
 
     def changes(self) -> list[str]:
@@ -122,6 +128,20 @@ def test_a_service_that_hangs_is_restarted_and_everything_about_it_is_written_do
     assert CANARY not in desk.text()
     assert town.heal(desk) == "nothing to do", "run twice"
     assert town.changes()[before:] == ["deploymentRestart"]
+
+
+def test_a_service_that_hangs_is_given_the_time_that_it_may_drain_before_anything_larger_is_tried(
+    town: Town, desk: Desk
+) -> None:
+    service_id = town.railway.service_id(SERVICE)
+    town.operator.update(service_id, drainingSeconds=4)
+    town.operator.deployed(service_id)
+    wait_until(lambda: town.container.probe("/") is not None, timeout=60, what="the service to listen")
+    before = len(town.changes())
+    town.container.freeze()
+    assert town.heal(desk, waits=Waits(deployment=120, settle=2, poll=0.05)) == "healed"
+    assert town.changes()[before:] == ["deploymentRestart"]
+    assert not any("failed" in entry.result for entry in desk.trail())
 
 
 def test_a_service_whose_container_has_ended_gets_a_new_one_of_the_same_deployment(town: Town, desk: Desk) -> None:
