@@ -15,6 +15,7 @@ from railway.services.litellm import configuration
 from shared.sandbox.langfuse_double import LangfuseWeb, LangfuseWorker
 from shared.sandbox.litellm_gateway import LiteLLMGateway
 from shared.sandbox.stack import Sandbox
+from tests.sandbox.langfuse import call
 
 SKIP = tuple(name for name in NAMES if name not in ("completion", "trace"))
 
@@ -70,4 +71,8 @@ def test_a_completion_is_a_trace_in_langfuse_4_by_the_callback_that_a_deploy_con
     }
     assert results["completion"].word == "ok", results["completion"].detail
     assert results["trace"].word == "ok", results["trace"].detail
-    assert " in Langfuse 4.16.0 after" in results["trace"].detail
+    trace, said, _ = results["trace"].detail.partition(" in Langfuse 4.16.0 after")
+    assert said
+    observations = call(web, f"v2/observations?traceId={trace}").json()["data"]
+    answered = [one for one in observations if one["type"] == "GENERATION"]
+    assert {one["model"] for one in answered} == {results["completion"].detail.partition(":")[0]}
