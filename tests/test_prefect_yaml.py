@@ -46,6 +46,7 @@ BY_HAND = {
     "clickhouse-parts/runbook",
     "copy/on-demand",
     "deploy/on-demand",
+    "dirty-migration/runbook",
     "drill/on-demand",
     "free-connections/runbook",
     "maintenance/on-demand",

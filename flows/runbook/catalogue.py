@@ -42,6 +42,7 @@ def entries() -> Sequence[Entry]:
         _entry("redis-policy", "automatic", "redis", ("eviction-policy",)),
         _entry("clickhouse-disk", "automatic", "clickhouse", ("disk", "system-logs")),
         _entry("clickhouse-parts", "automatic", "clickhouse", ("parts", "mutations")),
+        _entry("dirty-migration", "asks", "clickhouse", ("schema-migrations",)),
         _entry("redis-memory", "automatic", "redis", ("memory",)),
         _entry("unwedge-worker", "automatic", "langfuse-worker", ("consumption", "stuck-probe")),
         *(_entry("restart-service", "automatic", service, aspects) for service, aspects in _DOWN.items()),
