@@ -51,6 +51,7 @@ BY_HAND = {
     "free-connections/runbook",
     "maintenance/on-demand",
     "models/apply",
+    "recover-outage/runbook",
     "rehearse/litellm",
     "redis-memory/runbook",
     "redis-policy/runbook",

@@ -46,6 +46,7 @@ def entries() -> Sequence[Entry]:
         _entry("redis-memory", "automatic", "redis", ("memory",)),
         _entry("unwedge-worker", "automatic", "langfuse-worker", ("consumption", "stuck-probe")),
         *(_entry("restart-service", "automatic", service, aspects) for service, aspects in _DOWN.items()),
+        _entry("recover-outage", "manual", None, ("deployment",)),
     )
 
 

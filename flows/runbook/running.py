@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import TypedDict
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE, CachePolicy
+from prefect.cache_policies import NO_CACHE
 
 from flows.approval import approve
 from flows.report import Summary
@@ -17,20 +16,17 @@ from flows.runbook.frame import Runbook, RunbookRequest
 from flows.runbook.heal import Means, Pace, heal
 from flows.stack import Stack
 
-__all__ = ["carry_out"]
+__all__ = ["carry_out", "one_inside"]
 
 
-class _Once(TypedDict):
-    timeout_seconds: float
-    cache_policy: CachePolicy
+def carry_out(
+    runbook: Runbook, request: RunbookRequest, stack: Stack, pace: Pace | None = None, *, longest: float = 3600.0
+) -> str:
+    """Heal one patient in the flow run that this is called in; as `heal`.
 
-
-_ONCE: _Once = {"timeout_seconds": 3600.0, "cache_policy": NO_CACHE}
-"""No retries: an action that fails is followed by the next one, which is larger."""
-
-
-def carry_out(runbook: Runbook, request: RunbookRequest, stack: Stack, pace: Pace | None = None) -> str:
-    """Heal one patient in the flow run that this is called in; as `heal`."""
+    Args:
+        longest: seconds that a step may take.
+    """
 
     def show(summary: Summary) -> None:
         summary.publish(re.sub(r"[^a-z0-9]+", "-", f"runbook-{runbook.name}-{runbook.service}-{stack.name}"))
@@ -39,17 +35,27 @@ def carry_out(runbook: Runbook, request: RunbookRequest, stack: Stack, pace: Pac
         stack=stack.name,
         trail=Trail(stack.store),
         ask=partial(approve, stack.name, request.confirm),
-        step=_visibly,
+        step=partial(_visibly, longest),
         show=show,
         pace=pace or Pace(),
     )
     return heal(runbook, request, means)
 
 
-def _visibly(name: str, work: Callable[[], object]) -> object:
-    """Do a step as a task, so that the run's page shows when it began, how long it took and what it logged."""
+def one_inside(runbook: Runbook, request: RunbookRequest, stack: Stack, pace: Pace) -> str:
+    """Heal one patient within an action of another runbook, whose step it is: no step and no artifact of its own; as `heal`."""
+    asked = RunbookRequest(confirm=request.confirm, incident=request.incident, by=request.by, why=request.why)
+    means = Means(stack.name, Trail(stack.store), partial(approve, stack.name, request.confirm), pace=pace)
+    return heal(runbook, asked, means)
 
-    @task(name=name.partition(" ")[0], task_run_name=name, **_ONCE)
+
+def _visibly(longest: float, name: str, work: Callable[[], object]) -> object:
+    """Do a step as a task, so that the run's page shows when it began, how long it took and what it logged.
+
+    It is not retried: an action that fails is followed by the next one, which is larger.
+    """
+
+    @task(name=name.partition(" ")[0], task_run_name=name, timeout_seconds=longest, cache_policy=NO_CACHE)
     def step() -> None:
         work()
 

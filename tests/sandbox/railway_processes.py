@@ -105,6 +105,10 @@ class ProcessContainer:
         """As when it hangs: it still runs, and answers nobody."""
         self._process.send_signal(signal.SIGSTOP)
 
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
+
     def _end(self) -> None:
         self._process.wait()
         if self._process.stdin is not None:
