@@ -117,6 +117,10 @@ class Settings(BaseSettings):
         default=3, ge=1, description="So many runs of a runbook for one service an hour, then a person is told to look"
     )
 
+    scale_most_replicas: int = Field(default=4, ge=1, le=50, description="The runbook scale-service asks for so many at most")
+    scale_most_memory_gb: float = Field(default=16, gt=0, description="And for so much memory of each container, GB")
+    scale_most_cpus: float = Field(default=8, gt=0, description="And for so many virtual CPUs of each")
+
     gateway_token: SecretStr | None = Field(default=None, description="Bearer token for the gateway's POST requests")
     gateway_public: bool = Field(default=False, description="The status page needs no token")
     gateway_url: str = Field(default="", description="Public URL of the gateway, for links in alerts")

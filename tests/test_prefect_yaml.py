@@ -60,6 +60,7 @@ BY_HAND = {
     "restore-bucket/on-demand",
     "restore-table/on-demand",
     "runbook/dispatch",
+    "scale-service/runbook",
     "templates/prepare",
     "upgrade/clickhouse",
     "upgrade/langfuse",

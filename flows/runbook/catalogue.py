@@ -45,10 +45,14 @@ def entries() -> Sequence[Entry]:
         _entry("dirty-migration", "asks", "clickhouse", ("schema-migrations",)),
         _entry("redis-memory", "automatic", "redis", ("memory",)),
         _entry("unwedge-worker", "automatic", "langfuse-worker", ("consumption", "stuck-probe")),
+        *(_entry("scale-service", "asks", service, ("container-memory",)) for service in _SCALED),
         *(_entry("restart-service", "automatic", service, aspects) for service, aspects in _DOWN.items()),
         _entry("recover-outage", "manual", None, ("deployment",)),
     )
 
+
+_SCALED = ("litellm", "langfuse-web", "langfuse-worker")
+"""What may be larger, because it has no volume."""
 
 _DOWN: Mapping[str, tuple[str, ...]] = {
     "postgres": ("connect", "deployment"),

@@ -36,6 +36,9 @@ OPTIONAL: Mapping[str, str] = {
     "ALERT_WEBHOOK_URL": "Any webhook",
     "ALERT_WEBHOOK_SECRET": "Key of its signatures",
     "CHECK_LIMITS": "Where an aspect stops being ok, for example disk_percent=90,parts=500",
+    "SCALE_MOST_REPLICAS": "Replicas that scale-service asks for at most; default 4",
+    "SCALE_MOST_MEMORY_GB": "GB of memory of each that it asks for at most; default 16",
+    "SCALE_MOST_CPUS": "Virtual CPUs of each that it asks for at most; default 8",
 }
 """What the worker can be given, and works without."""
 
