@@ -176,6 +176,37 @@ def holder_of(store: BackupStore, seconds: int) -> LeaseRecord | None:
     return found[0]
 
 
+def take_away(store: BackupStore, held: LeaseRecord, seconds: int) -> None:
+    """Take the lock from a holder whose run has ended, and leave it free.
+
+    Should its process live all the same, it finds its token spent, and commits or swaps nothing more.
+
+    Args:
+        held: as it was found. seconds: as of `acquire`.
+    Raises:
+        LeaseHeld: it has changed hands since, or is renewed faster than it can be taken.
+    """
+    for _ in range(_TRIES):
+        found = retrying(lambda: _read(store, seconds))
+        if found is None or not found[0].is_of(held):
+            raise LeaseHeld("the stack's lock has changed hands since it was looked at; look again")
+        free = LeaseRecord(
+            flow=held.flow, holder="taken away", token=held.token + 1, expires_at=found[0].expires_at, released=True
+        )
+        try:
+            _put(store, free, found[1])
+        except ConditionFailed:
+            now_there = retrying(lambda: _read(store, seconds))
+            if now_there is None or not now_there[0].is_of(free):
+                continue  # it was renewed in between
+        return
+    raise LeaseHeld(f"the stack's lock was renewed {_TRIES} times while it was taken from its holder; end that process")
+
+
+_TRIES = 10
+"""Renewals that may come between reading the lock and writing it."""
+
+
 def _try(store: BackupStore, flow: str, holder: str, seconds: int) -> tuple[Lease | None, LeaseRecord | None]:
     found = retrying(lambda: _read(store, seconds))
     now = retrying(store.now)

@@ -46,6 +46,8 @@ def entries() -> Sequence[Entry]:
         _entry("redis-memory", "automatic", "redis", ("memory",)),
         _entry("unwedge-worker", "automatic", "langfuse-worker", ("consumption", "stuck-probe")),
         *(_entry("scale-service", "asks", service, ("container-memory",)) for service in _SCALED),
+        _entry("stale-backup", "automatic", "backups", ("newest-set",)),
+        _entry("failed-drill", "automatic", "backups", ("newest-drill",)),
         *(_entry("restart-service", "automatic", service, aspects) for service, aspects in _DOWN.items()),
         _entry("recover-outage", "manual", None, ("deployment",)),
     )
