@@ -19,6 +19,7 @@ from flows.automations.wanted import tag_of
 from flows.health.events import event_of
 from flows.health.flow import memory_name
 from flows.health.incidents import Happening, Incident, Kind, key_of
+from flows.health.maintenance import end, windows
 from flows.health.memory import save_text
 from flows.health.state import Episode, State
 from flows.lease import utc_now
@@ -52,8 +53,12 @@ def runs_of(http: httpx.Client, flow: str) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def automated(sandbox: Sandbox, http: httpx.Client) -> Iterator[None]:
-    """The sandbox's automations, taken away at the end with what was remembered."""
+    """The sandbox's automations, taken away at the end with what was remembered.
+
+    No window of a restore that another test has killed is open: the dispatcher leaves alone who is in one.
+    """
     settings = Settings(stack_name=sandbox.stack_name)
+    end(sandbox.stack_name, [one.id for one in windows(sandbox.stack_name)[0]])
 
     async def act() -> None:
         async with PrefectClient(sandbox.prefect_api_url) as client:
