@@ -9,12 +9,16 @@ from datetime import UTC, datetime, timedelta
 from blocks.errors import DeploymentFailed
 from blocks.railway_api.api import RailwayApi
 from blocks.railway_api.certainty import certainly
+from blocks.railway_api.deployment import Deployment, DeploymentStatus
 from flows.deploy.actions import Deploy
 from flows.deploy.carry_out import Hands
 from flows.deploy.fingerprint import fingerprint
 from flows.deploy.present import DEPLOYED, Present
 
-__all__ = ["Pace", "deploy_now", "roll_out"]
+__all__ = ["Pace", "arrived", "deploy_now", "roll_out"]
+
+_OVERTAKEN = 3
+"""So often a deployment may be overtaken while it is waited for; more is somebody who deploys all the time."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def roll_out(
         there = present.services[deploy.service]
         try:
             timeout = pace.deployment + (there.shape.health_timeout or 0)
-            api.wait_for_deployment(deployment, timeout=timeout, poll=pace.poll, image=there.image)
+            arrived(api, hands.id_of(deploy.service), deployment, image=there.image, timeout=timeout, poll=pace.poll)
         except DeploymentFailed as error:
             failed.append(error)
             told(deploy, "failed")
@@ -73,6 +77,27 @@ def roll_out(
         told(deploy, "up")
     if failed:
         raise failed[0]
+
+
+def arrived(api: RailwayApi, service_id: str, deployment: str, *, image: str | None, timeout: float, poll: float) -> Deployment:
+    """Wait for a deployment, or for one of the same image that took its place: a new image may be deployed by Railway, too.
+
+    Args:
+        deployment: its id. image: that has to run; None: whichever, and no other deployment will do.
+        timeout, poll: seconds, as in `wait_for_deployment`.
+    Raises:
+        DeploymentFailed: it did not come up, or was taken down and nothing of the same image came after it.
+    """
+    for _ in range(_OVERTAKEN):
+        try:
+            return api.wait_for_deployment(deployment, timeout=timeout, poll=poll, image=image)
+        except DeploymentFailed as error:
+            newest = next(iter(api.deployments(service_id, first=1)), None)
+            overtaken = error.status == DeploymentStatus.REMOVED and newest is not None and newest.id != deployment
+            if not overtaken or newest is None or newest.image is None or newest.image != image:
+                raise
+            deployment = newest.id
+    return api.wait_for_deployment(deployment, timeout=timeout, poll=poll, image=image)
 
 
 def deploy_now(api: RailwayApi, service_id: str) -> str:

@@ -8,7 +8,7 @@ from blocks.railway_api.deployment import Deployment
 from flows.deploy.fingerprint import fingerprint
 from flows.deploy.look import look
 from flows.deploy.present import DEPLOYED
-from flows.deploy.rollout import deploy_now
+from flows.deploy.rollout import arrived, deploy_now
 from flows.upgrade.orders import ServiceChange
 from flows.upgrade.rules import Way
 from flows.upgrade.steps import Context, Step
@@ -57,7 +57,7 @@ class RollOut(Step):
             deployment = deploy_now(api, one.service_id)
             context.note(self, deployment=deployment, **facts)
         timeout = context.pace.deployment + one.health_seconds
-        found = api.wait_for_deployment(deployment, timeout=timeout, poll=context.pace.poll, image=one.new)
+        found = arrived(api, one.service_id, deployment, image=one.new, timeout=timeout, poll=context.pace.poll)
         api.set_variables(one.service_id, {DEPLOYED: context.record(self).facts.get("mark") or mark_of(context, one)})
         context.journal.phase = "doing"  # also where it had been handed over
         return f"{found.image} runs"

@@ -8,7 +8,7 @@ from datetime import timedelta
 from blocks.errors import DeploymentFailed, RailwayError
 from blocks.railway_api.models import DeploymentStatus
 from flows.deploy.present import DEPLOYED
-from flows.deploy.rollout import deploy_now
+from flows.deploy.rollout import arrived, deploy_now
 from flows.lease import utc_now
 from flows.upgrade.orders import ServiceChange
 from flows.upgrade.steps import Context, Step
@@ -79,7 +79,7 @@ class KeepRunning(Step):
             begun = deploy_now(context.api, change.service_id)
             context.note(self, **{key: begun})
         timeout = context.pace.deployment + change.health_seconds
-        context.api.wait_for_deployment(begun, timeout=timeout, poll=context.pace.poll, image=change.old)
+        arrived(context.api, change.service_id, begun, image=change.old, timeout=timeout, poll=context.pace.poll)
 
     def _is_over(self, context: Context, deployment: str) -> bool:
         try:

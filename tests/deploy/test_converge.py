@@ -22,7 +22,7 @@ from flows.deploy.asked import Asked, given_secrets, order_of
 from flows.deploy.converge import Report, converge, preview
 from flows.deploy.plan import Order
 from flows.deploy.present import SETUP
-from flows.deploy.rollout import Pace
+from flows.deploy.rollout import Pace, arrived, deploy_now
 from shared.engines.process import wait_until
 from shared.sandbox.railway_api import RailwayStandIn
 from shared.sandbox.railway_api.options import Behaviour
@@ -166,6 +166,20 @@ def test_where_a_new_image_deploys_by_itself_the_end_is_the_same(tmp_path: Path)
         place.deploy(order)
         assert all(place.railway.running(name) for name in order.stack.services)
         assert place.lines(order) == []
+
+
+def test_a_deployment_that_another_one_of_the_same_image_overtakes_is_up_when_that_one_is(place: Place) -> None:
+    place.deploy(small())
+    service_id = place.railway.service_id("redis")
+    with place.environment().open() as api:
+        image = api.inventory().services["redis"].image
+        first = deploy_now(api, service_id)
+        wait_until(lambda: api.deployment(first).status.active, timeout=60, what="the first one to serve")
+        second = deploy_now(api, service_id)
+        wait_until(lambda: api.deployment(first).status == "REMOVED", timeout=60, what="the second one to take its place")
+        assert arrived(api, service_id, first, image=image, timeout=60, poll=0.02).id == second
+        with pytest.raises(DeploymentFailed, match="taken down, by a person or by a newer deployment"):
+            arrived(api, service_id, first, image="redis:8.9.9", timeout=60, poll=0.02)
 
 
 def test_a_sealed_secret_is_kept(place: Place) -> None:
