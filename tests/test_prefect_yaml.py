@@ -52,6 +52,7 @@ BY_HAND = {
     "free-connections/runbook",
     "maintenance/on-demand",
     "models/apply",
+    "rebuild-stack/runbook",
     "recover-outage/runbook",
     "rehearse/litellm",
     "redis-memory/runbook",

@@ -25,6 +25,7 @@ OPTIONAL: Mapping[str, str] = {
     "COPY_BUCKET": "Its bucket; without one nothing leaves the stack",
     "COPY_ACCESS_KEY": "Its access key",
     "COPY_SECRET_KEY": "Its secret key",
+    "COPY_PREFIX": "Folder in it; default backups",
     "COPY_REGION": "Its region",
     "COPY_URL_STYLE": "virtual, where that bucket's name stands in front of the host; default path",
     "HEARTBEAT_URL": "Pinged after each sweep",
