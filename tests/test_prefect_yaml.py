@@ -48,6 +48,7 @@ BY_HAND = {
     "deploy/on-demand",
     "dirty-migration/runbook",
     "drill/on-demand",
+    "failed-prisma-migration/runbook",
     "failed-drill/runbook",
     "free-connections/runbook",
     "maintenance/on-demand",

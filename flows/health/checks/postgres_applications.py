@@ -21,7 +21,7 @@ async def look_into(url: str, service: str, database: str, found: Findings) -> N
     Args:
         url: server URL. service: litellm or langfuse-web.
     """
-    ledger = f"migrations-{service.partition('-')[0]}"
+    ledger = _LEDGERS[service]
     with found.looking(ledger, Status.UNKNOWN):
         try:
             async with session(url, database) as opened:
@@ -84,6 +84,7 @@ async def _exists(opened: Session, table: str) -> bool:
     return bool(await opened.rows("SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = 'public' AND tablename = %s", [table]))
 
 
+_LEDGERS = {"litellm": "migrations-litellm", "langfuse-web": "migrations-langfuse"}
 _OTHERS: dict[str, tuple[Look, ...]] = {"litellm": (_foreign_tables,), "langfuse-web": (_background_migrations,)}
 
 _FAILED = """
