@@ -66,6 +66,7 @@ BY_HAND = {
     "scale-service/runbook",
     "stale-backup/runbook",
     "templates/prepare",
+    "unauthenticated-gateway/runbook",
     "upgrade/clickhouse",
     "upgrade/langfuse",
     "upgrade/litellm",
