@@ -42,6 +42,7 @@ SCHEDULED = {
 BY_HAND = {
     "alert/flow-run",
     "backup/on-demand",
+    "certificate/runbook",
     "clickhouse-disk/runbook",
     "clickhouse-parts/runbook",
     "copy/on-demand",

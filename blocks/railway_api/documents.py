@@ -158,6 +158,17 @@ DOMAIN_CREATE = Document("""mutation DomainCreate($input: ServiceDomainCreateInp
   serviceDomainCreate(input: $input) { id domain targetPort }
 }""")
 
+CUSTOM_DOMAINS = Document("""query CustomDomains($projectId: String!, $environmentId: String!, $serviceId: String!) {
+  domains(projectId: $projectId, environmentId: $environmentId, serviceId: $serviceId) {
+    customDomains {
+      id domain
+      status { certificateStatus verified dnsRecords { fqdn hostlabel zone currentValue requiredValue status } }
+    }
+  }
+}""")
+
+CERTIFICATE_ISSUE = Document("mutation CertificateIssue($id: String!) { customDomainIssueCertificate(id: $id) }")
+
 TCP_PROXIES = Document("""query TcpProxies($environmentId: String!, $serviceId: String!) {
   tcpProxies(environmentId: $environmentId, serviceId: $serviceId) { id domain proxyPort applicationPort }
 }""")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from blocks.railway_api import documents
+from blocks.railway_api.domains import CustomDomain
 from blocks.railway_api.models import Domain, ServiceSettings, TcpProxy, domains_of
 from blocks.railway_api.session import Session
 
@@ -93,6 +94,18 @@ class Services(Session):
         """
         given = {"environmentId": self.place.environment_id, "serviceId": service_id, "targetPort": port}
         return str(self._do(documents.DOMAIN_CREATE, input=given)["domain"])
+
+    def custom_domains(self, service_id: str) -> list[CustomDomain]:
+        """Read the domains of the user's own that lead to a service, with their certificates and what the DNS says."""
+        found = self._run(documents.CUSTOM_DOMAINS, serviceId=service_id, **self._where)["domains"]
+        return [CustomDomain.model_validate(one) for one in found["customDomains"]]
+
+    def issue_certificate(self, domain_id: str) -> None:
+        """Have Railway issue a new certificate for a custom domain; it takes minutes, see `custom_domains`.
+
+        Asked for more often than needed it runs into the authority's limits: look before.
+        """
+        self._do(documents.CERTIFICATE_ISSUE, id=domain_id)
 
     def tcp_proxies(self, service_id: str) -> list[TcpProxy]:
         """Read the ports of a service that are open to the internet; a database should have none."""

@@ -45,6 +45,7 @@ def entries() -> Sequence[Entry]:
         _entry("dirty-migration", "asks", "clickhouse", ("schema-migrations",)),
         _entry("failed-prisma-migration", "asks", "postgres", ("migrations-litellm", "migrations-langfuse")),
         _entry("unauthenticated-gateway", "automatic", "litellm", ("authentication",)),
+        _entry("certificate", "automatic", None, ("certificate-*",)),
         _entry("redis-memory", "automatic", "redis", ("memory",)),
         _entry("unwedge-worker", "automatic", "langfuse-worker", ("consumption", "stuck-probe")),
         *(_entry("scale-service", "asks", service, ("container-memory",)) for service in _SCALED),

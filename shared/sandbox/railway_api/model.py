@@ -49,6 +49,9 @@ class Domain(Stored):
     domain: str
     target_port: int | None
     is_custom: bool = False
+    is_verified: bool = False
+    certificate: str = "VALIDATING_OWNERSHIP"
+    """How that of one of the user's own is: VALID, ISSUING, ISSUE_FAILED, VALIDATING_OWNERSHIP."""
 
 
 @dataclass(kw_only=True)

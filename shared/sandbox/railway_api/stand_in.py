@@ -161,6 +161,18 @@ class RailwayStandIn:
         with self._platform.lock:
             self._instance(name).variables[variable].is_sealed = True
 
+    def verify(self, domain: str, certificate: str = "VALID") -> None:
+        """A person sets the DNS of a domain of their own, and Railway sees it.
+
+        Args:
+            certificate: how its certificate then is.
+        """
+        with self._platform.lock:
+            for instance in self._environment.instances.values():
+                for one in instance.domains:
+                    if one.domain == domain:
+                        one.is_verified, one.certificate = True, certificate
+
     def measure(self, name: str, measurement: str, value: float) -> None:
         """A measurement of a service, taken now: MEMORY_USAGE_GB, CPU_USAGE, ..."""
         with self._platform.lock:
