@@ -57,6 +57,8 @@ BY_HAND = {
     "rebuild-stack/runbook",
     "recover-outage/runbook",
     "rehearse/litellm",
+    "retry-failed-jobs/runbook",
+    "drain-queue/runbook",
     "redis-memory/runbook",
     "redis-policy/runbook",
     "restart-service/runbook",

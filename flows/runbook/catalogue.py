@@ -48,6 +48,8 @@ def entries() -> Sequence[Entry]:
         _entry("certificate", "automatic", None, ("certificate-*",)),
         _entry("redis-memory", "automatic", "redis", ("memory",)),
         _entry("unwedge-worker", "automatic", "langfuse-worker", ("consumption", "stuck-probe")),
+        _entry("retry-failed-jobs", "automatic", "langfuse-worker", ("failed-jobs",)),
+        _entry("drain-queue", "automatic", "langfuse-worker", ("queue-depth", "queue-age")),
         *(_entry("scale-service", "asks", service, ("container-memory",)) for service in _SCALED),
         _entry("stale-backup", "automatic", "backups", ("newest-set",)),
         _entry("failed-drill", "automatic", "backups", ("newest-drill",)),

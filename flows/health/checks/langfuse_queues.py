@@ -128,7 +128,7 @@ def _judge(queues: Sequence[Queue], found: Findings, limits: Limits) -> None:
     failed = sum(one.failed for one in queues if one.name in INGESTION)
     others = sum(one.failed for one in queues if one.name not in INGESTION)
     text = f"{failed} events were given up by Langfuse's ingestion, expected none; failed jobs elsewhere: {others}"
-    todo = "find the cause in the worker's log, then retry them (runbook drain-queue) or remove them"
+    todo = "find the cause in the worker's log, then retry them (runbook retry-failed-jobs) or remove them"
     found.measure("failed-jobs", failed, limits.failed_jobs, "jobs", text, todo)
     delayed, active = sum(one.delayed for one in queues), sum(one.active for one in queues)
     found.add("queue-work", Status.OK, f"{active} jobs are worked on, {delayed} are put off", value=active, unit="jobs")
