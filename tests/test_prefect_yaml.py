@@ -59,6 +59,7 @@ BY_HAND = {
     "rehearse/litellm",
     "retry-failed-jobs/runbook",
     "drain-queue/runbook",
+    "retention/runbook",
     "redis-memory/runbook",
     "redis-policy/runbook",
     "restart-service/runbook",

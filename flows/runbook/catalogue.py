@@ -42,6 +42,7 @@ def entries() -> Sequence[Entry]:
         _entry("redis-policy", "automatic", "redis", ("eviction-policy",)),
         _entry("clickhouse-disk", "automatic", "clickhouse", ("disk", "system-logs")),
         _entry("clickhouse-parts", "automatic", "clickhouse", ("parts", "mutations")),
+        *(_entry("retention", "manual", service, (aspect,)) for service, aspect in _FILLED.items()),
         _entry("dirty-migration", "asks", "clickhouse", ("schema-migrations",)),
         _entry("failed-prisma-migration", "asks", "postgres", ("migrations-litellm", "migrations-langfuse")),
         _entry("unauthenticated-gateway", "automatic", "litellm", ("authentication",)),
@@ -61,6 +62,9 @@ def entries() -> Sequence[Entry]:
 
 _SCALED = ("litellm", "langfuse-web", "langfuse-worker")
 """What may be larger, because it has no volume."""
+
+_FILLED: Mapping[str, str] = {"clickhouse": "disk", "postgres": "database-sizes"}
+"""What fills with what people sent months ago."""
 
 _DOWN: Mapping[str, tuple[str, ...]] = {
     "postgres": ("connect", "deployment"),
