@@ -117,6 +117,7 @@ def _request(options: argparse.Namespace) -> RebuildRequest:
         project=options.project,
         workspace=options.workspace,
         set_id=options.set,
+        components=options.component,
         smoke=not options.no_smoke,
         dry_run=options.dry_run,
         langfuse=options.langfuse,
@@ -134,6 +135,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--project", required=True, metavar="NAME", help="of the new project: none is there, or an empty one")
     parser.add_argument("--workspace", required=True, metavar="ID", help="where it is made")
     parser.add_argument("--set", default="latest", metavar="ID", help="latest, the id of a set, or a time; default latest")
+    parser.add_argument(
+        "--component", action="append", default=[], metavar="NAME", help="only this of the set; can be repeated"
+    )
     parser.add_argument("--langfuse", type=int, choices=(3, 4), default=3, help="major version of Langfuse; default 3")
     parser.add_argument("--object-store", choices=("minio", "bucket"), default="minio", help="a service, or Railway's buckets")
     parser.add_argument("--bucket-region", choices=("sjc", "iad", "ams", "sin"), default="ams", help="of new Railway buckets")

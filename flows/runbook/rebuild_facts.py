@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
 from blocks.errors import IntegrityError, SettingsError
 from blocks.keys import BackupKeys
-from flows.backup.manifest import ClickHouseDatabase, Manifest, PostgresDatabase
+from flows.backup.manifest import Manifest
 from flows.catalogue import size
 from flows.deploy.plan import Order
 from flows.deploy.refuse import major
 from flows.journals import Journal
+from flows.restore.choose import Parts
 from flows.runbook.frame import Action, Diagnosis, Verdict
+from railway.stack import Literal
 
 __all__ = ["FOLDER", "KEYS", "Known", "Phase", "RebuildJournal", "decide", "keys_of", "unfit", "with_identity"]
 
@@ -24,7 +26,7 @@ KEYS = ("LITELLM_SALT_KEY", "ENCRYPTION_KEY", "SALT", "BACKUP_SIGNING_KEY", "BAC
 """What the data and the backups were written with: nobody can make them up."""
 _FINGERPRINTED = ("LITELLM_SALT_KEY", "ENCRYPTION_KEY")
 
-Phase = Literal["begun", "made", "deployed", "restored", "restarted", "done"]
+Phase = typing.Literal["begun", "made", "deployed", "restored", "restarted", "done"]
 
 
 class RebuildJournal(Journal):
@@ -32,11 +34,13 @@ class RebuildJournal(Journal):
 
     Attributes:
         project: its name on Railway. project_id, environment_id: empty until it is made.
-        set_id: what is restored. phase: what has been done. tries: restores that were begun there.
+        set_id, components: what is restored; no components: everything.
+        phase: what has been done. tries: restores that were begun there.
     """
 
     project: str
     set_id: str
+    components: list[str] = Field(default_factory=list)
     project_id: str = ""
     environment_id: str = ""
     phase: Phase = "begun"
@@ -90,17 +94,17 @@ def with_identity(order: Order, environment: Mapping[str, str]) -> Order:
     return replace(order, given={**order.given, "BACKUP_AGE_IDENTITY": SecretStr(identity)}) if identity else order
 
 
-def unfit(manifest: Manifest, keys: BackupKeys, environment: Mapping[str, str], order: Order | None) -> list[str]:
+def unfit(manifest: Manifest, parts: Parts, keys: BackupKeys, environment: Mapping[str, str], order: Order | None) -> list[str]:
     """Say what keeps a set from being restored by the new stack, a sentence each; none where nothing does. Never a value.
 
     Args:
-        keys: see `keys_of`. order: of the new stack; None where it could not be worded.
+        parts: of the set, that are wanted. keys: see `keys_of`. order: of the new stack; None where it could not be worded.
     """
     missing = [name for name in KEYS if not environment.get(name)]
     found = [f"{name} is not in the environment of this program: export it from your safe" for name in missing]
     if not found:
         found += _of_keys(manifest, keys)
-    return [*found, *(_of_images(manifest, order) if order else [])]
+    return [*found, *(_of_images(parts, order) if order else []), *(_of_buckets(parts, order) if order else [])]
 
 
 def _of_keys(manifest: Manifest, keys: BackupKeys) -> list[str]:
@@ -117,16 +121,27 @@ def _of_keys(manifest: Manifest, keys: BackupKeys) -> list[str]:
     return found
 
 
-def _of_images(manifest: Manifest, order: Order) -> list[str]:
+def _of_images(parts: Parts, order: Order) -> list[str]:
     found = []
-    for component in manifest.components:
-        service = {PostgresDatabase: "postgres", ClickHouseDatabase: "clickhouse"}.get(type(component))
-        if service is None or not isinstance(component, PostgresDatabase | ClickHouseDatabase):
-            continue
-        there, was = major(order.stack.services[service].image), major(f"x:{component.server_version}")
+    written = [("postgres", one.name, one.server_version) for one in parts.postgres]
+    written += [("clickhouse", one.name, one.server_version) for one in parts.clickhouse]
+    for service, name, version in written:
+        there, was = major(order.stack.services[service].image), major(f"{service}:{version}")
         if there is not None and was is not None and there < was:
-            found.append(f"{service} would be {there}, and {component.name} was written by {was}; give a newer image")
+            found.append(f"{service} would be {there}, and {name} was written by {was}; give a newer image")
     return sorted(set(found))
+
+
+def _of_buckets(parts: Parts, order: Order) -> list[str]:
+    """A restore puts objects back into a bucket of the same name; Railway names its own buckets anew in each project."""
+    value = order.stack.services["prefect-worker"].variables.get("SOURCE_BUCKETS")
+    there = value.text if isinstance(value, Literal) else ""
+    todo = "leave it out (components: postgres, clickhouse), and bring its objects by the set's RESTORE.md afterwards"
+    return [
+        f"the set holds the bucket {one.name}, and that of the new stack is {there or 'one that Railway names'}; {todo}"
+        for one in parts.buckets
+        if one.name != there
+    ]
 
 
 def decide(known: Known, ladder: tuple[Action, ...]) -> Diagnosis:

@@ -19,6 +19,7 @@ from flows.deploy.present import Present
 from flows.deploy.refuse import reasons
 from flows.lease import utc_now
 from flows.report import line
+from flows.restore.choose import chosen
 from flows.runbook.frame import Action, Diagnosis, Runbook, RunbookRequest
 from flows.runbook.heal import Pace
 from flows.runbook.rebuild_facts import Known, RebuildJournal, decide, keys_of, unfit, with_identity
@@ -41,6 +42,9 @@ class RebuildRequest(RunbookRequest, Asked):
     )
     workspace: str = Field(default="", max_length=100, description="Id of the Railway workspace that it is made in")
     set_id: str = Field(default="latest", description="latest, the id of a set, or a time: of the copies in the second store")
+    components: list[str] = Field(
+        default=[], description="What of the set is restored: postgres, clickhouse, bucket, or kind/name; empty: everything"
+    )
     smoke: bool = Field(default=True, description="Send a request through the new stack afterwards; costs a little money")
 
 
@@ -116,11 +120,18 @@ class Rebuild(Runbook):
         manifest, set_error = self._manifest(journal)
         order, order_error = self._worded()
         self._order = order
+        faults: list[str] = []
+        if manifest is not None:
+            keys = keys_of(self.environment, self.stack.keys)
+            try:
+                faults = unfit(manifest, chosen(manifest, self.request.components), keys, self.environment, order)
+            except (RestoreRefused, SettingsError) as error:
+                faults = [str(error)]
         known = Known(
             project=self.request.project,
             manifest=manifest,
             set_error=set_error,
-            faults=unfit(manifest, keys_of(self.environment, self.stack.keys), self.environment, order) if manifest else (),
+            faults=faults,
             order_error=order_error,
             journal=journal,
             strangers=self._strangers(journal),
@@ -136,7 +147,11 @@ class Rebuild(Runbook):
         journal = self.builder.journal()
         if journal is None or journal.phase != "done":
             return [f"{self.request.project} is not rebuilt yet: {journal.phase if journal else 'nothing was made'}"]
-        return self.builder.smoke(journal, self._order) if self.request.smoke and self._order else []
+        if not self.request.smoke:
+            return []
+        if self._order is None:
+            return ["nobody can send a request through it: what was deployed cannot be worded any more, see the diagnosis"]
+        return self.builder.smoke(journal, self._order)
 
     def _manifest(self, journal: RebuildJournal | None) -> tuple[Manifest | None, str]:
         """Find the set; one that was begun with stays the same, whatever was copied since."""
@@ -198,7 +213,10 @@ class _Make(Action):
     def do(self) -> str:
         """As in `Action`."""
         builder = self.runbook.builder
-        new = RebuildJournal(id=new_set_id(utc_now()), project=self.runbook.request.project, set_id=self.set_id)
+        request = self.runbook.request
+        new = RebuildJournal(
+            id=new_set_id(utc_now()), project=request.project, set_id=self.set_id, components=list(request.components)
+        )
         journal = builder.journal() or new
         said = builder.carry_out(journal, self.order)
         urls = builder.urls(journal, self.order)

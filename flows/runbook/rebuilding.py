@@ -154,7 +154,13 @@ class Builder:
     def _restore(self, journal: RebuildJournal, prefect: FarPrefect) -> FarRun:
         """Have the new worker restore the set from the second store, once; after a run that failed, once more."""
         deployment = prefect.wait_for(RESTORE, self.patience.registered)
-        request = {"set_id": journal.set_id, "source": "copy", "replace": True, "confirm": self.stack}
+        request = {
+            "set_id": journal.set_id,
+            "source": "copy",
+            "components": journal.components,
+            "replace": True,  # of databases that the new services have made a moment ago
+            "confirm": self.stack,
+        }
         run = prefect.start(deployment, {"request": request}, f"rebuild/{journal.id}/{journal.tries}")
         if run.over and run.state != "COMPLETED":  # of the try before
             journal.tries += 1

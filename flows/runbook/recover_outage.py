@@ -145,8 +145,10 @@ class _Level(Action):
 
     def describe(self) -> str:
         """As in `Action`."""
-        what = "which are down by themselves" if not self.number else "which need what was below, those that do not recover"
-        return f"restart {', '.join(self.services)}, {what}"
+        names, one = ", ".join(self.services), len(self.services) == 1
+        if not self.number:
+            return f"restart {names}, down by {'itself' if one else 'themselves'}"
+        return f"restart {names}, unless {'it recovers' if one else 'they recover'} with what was below"
 
     def needless(self) -> str:
         """As in `Action`."""

@@ -24,7 +24,7 @@ from flows.runbook.scaling import SCALABLE, Ceiling, Known, Scaled, Size, decide
 from flows.stack import Stack
 from railway.stack import SERVICES
 
-__all__ = ["MEMORY", "ScaleRequest", "TooSmall", "scale_service", "service_of", "wanted_of"]
+__all__ = ["MEMORY", "ScaleRequest", "TooSmall", "is_called", "scale_service", "service_of", "wanted_of"]
 
 MEMORY = "container-memory"
 _TIMES = 2.0
@@ -91,9 +91,15 @@ def service_of(request: ScaleRequest) -> str:
     if name not in SERVICES:
         raise SettingsError(f"scale-service: there is no service {name!r}; expected one of {', '.join(SCALABLE)}")
     asked = (request.replicas, request.memory_gb, request.cpus)
-    if not request.back and all(one is None for one in asked) and (patient is None or patient.aspect != MEMORY):
+    if not request.back and all(one is None for one in asked) and not is_called(request):
         raise SettingsError(f"scale-service: nothing is asked of {name}; give replicas, memory_gb or cpus, or back")
     return name
+
+
+def is_called(request: ScaleRequest) -> bool:
+    """Whether an incident about memory calls for it, and nobody says how much."""
+    patient, asked = request.patient(), (request.replicas, request.memory_gb, request.cpus)
+    return patient is not None and patient.aspect == MEMORY and not request.back and all(one is None for one in asked)
 
 
 def wanted_of(request: ScaleRequest, now: Size, noted: Scaled | None, ceiling: Ceiling) -> Size:
@@ -108,8 +114,8 @@ def wanted_of(request: ScaleRequest, now: Size, noted: Scaled | None, ceiling: C
         if noted is None:
             raise SettingsError(f"scale-service: {service_of(request)} was never scaled by this, so there is no way back")
         return noted.after if noted.back and not noted.done else noted.before
-    patient, memory = request.patient(), request.memory_gb
-    if patient is not None and patient.aspect == MEMORY and (request.replicas, memory, request.cpus) == (None, None, None):
+    memory = request.memory_gb
+    if is_called(request):
         if noted is not None and not noted.done:
             return noted.after  # what a run that died had begun for it
         memory = None if now.memory_gb is None else min(_TIMES * now.memory_gb, max(ceiling.memory_gb, now.memory_gb))
@@ -162,6 +168,7 @@ class TooSmall(Runbook):
             wrong=wrong_with(found, self.service, self.aspects),
             connections=(used.value, used.limit) if used and used.value is not None and used.limit is not None else None,
             at_work=at_work(self.stack),
+            called=is_called(self.request),
         )
         return decide(known, self._ladder)
 

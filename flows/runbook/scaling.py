@@ -107,7 +107,7 @@ class Known:
         there: as Railway has the service; None where it has none of that name. now, wanted: sizes.
         noted: what an earlier run has noted. wrong: what the checks say of the service.
         connections: percent of Postgres' connections that are used, and the limit; None where nobody looked.
-        at_work: the flow that holds the stack's lock, or empty.
+        at_work: the flow that holds the stack's lock, or empty. called: an incident calls for it, and nobody says how much.
     """
 
     service: str
@@ -119,6 +119,7 @@ class Known:
     wrong: Sequence[str] = ()
     connections: tuple[float, float] | None = None
     at_work: str = ""
+    called: bool = False
 
 
 def dearer(before: Size, after: Size) -> str:
@@ -153,6 +154,11 @@ def decide(known: Known, ladder: Callable[[ServiceInstance], tuple[Action, ...]]
         )
     unfinished = known.noted is not None and not known.noted.done
     if known.now.like(known.wanted) and not unfinished:
+        if known.called and known.wrong:
+            return needs_a_person(
+                f"{known.wrong[0]}; it has {known.now}, and no run asks for more: raise SCALE_MOST_MEMORY_GB, or find what "
+                "uses it"
+            )
         return Diagnosis(Verdict.NOTHING, f"{known.service} has that size already: {known.now}", facts)
     if there.volume is not None:
         return needs_a_person(f"{known.service} has a volume here, expected none: a service with a volume cannot have replicas")

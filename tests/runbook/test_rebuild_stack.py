@@ -18,10 +18,11 @@ from blocks.keys import BackupKeys
 from blocks.object_store import BackupStore
 from blocks.settings import Settings
 from flows import journals
-from flows.backup.manifest import KeyFingerprints, Manifest
+from flows.backup.manifest import BucketContents, KeyFingerprints, Manifest
 from flows.catalogue import manifest_key
 from flows.copy.view import view_of
 from flows.deploy.rollout import Pace
+from flows.restore.choose import chosen
 from flows.runbook.frame import Verdict
 from flows.runbook.rebuild import main
 from flows.runbook.rebuild_facts import FOLDER, Known, RebuildJournal, decide, keys_of, unfit
@@ -31,7 +32,7 @@ from flows.stack import Stack
 from shared.sandbox.railway_api import RailwayStandIn
 from shared.sandbox.railway_api.options import Pace as PlatformPace
 from tests.deploy.quiet_runtime import QuietRuntime
-from tests.manifests import clickhouse, manifest, postgres, signed, stack_of
+from tests.manifests import NIGHT, clickhouse, manifest, postgres, signed, stack_of, stored
 from tests.runbook.cases import IMPATIENT, Desk
 
 IMAGE = "ghcr.io/acme/stack-operations:0.1.0"
@@ -252,10 +253,21 @@ def test_an_image_that_is_older_than_what_wrote_the_data_is_named(safe: Safe) ->
     order, error = safe.rebuild()._worded()
     assert (order is not None, error) == (True, "")
     newer = manifest(components=[postgres(server_version="19.1", server_major=19), clickhouse(server_version="99.1.2.3")])
-    found = unfit(newer, safe.keys, safe.environment, order)
+    found = unfit(newer, chosen(newer, []), safe.keys, safe.environment, order)
     clickhouse_said, postgres_said = found[-2:]
     assert clickhouse_said.endswith("and langfuse was written by 99; give a newer image")
     assert postgres_said.startswith("postgres would be 16, and litellm was written by 19")
+
+
+def test_a_bucket_that_the_new_stack_calls_otherwise_has_to_be_left_out(safe: Safe) -> None:
+    index, packs = stored("buckets/elsewhere.index.zst"), stored("buckets/elsewhere.packs.zst")
+    there = BucketContents(name="elsewhere", objects=1, bytes=1, index=index, packs=packs, started_at=NIGHT, finished_at=NIGHT)
+    made = manifest(components=[postgres(), there])
+    order, _ = safe.rebuild()._worded()
+    found = unfit(made, chosen(made, []), safe.keys, safe.environment, order)
+    assert "the set holds the bucket elsewhere, and that of the new stack is langfuse" in found[-1]
+    left_out = unfit(made, chosen(made, ["postgres"]), safe.keys, safe.environment, order)
+    assert not any("bucket" in one for one in left_out)
 
 
 # --- from a laptop -------------------------------------------------------------------------------------------------------

@@ -113,8 +113,8 @@ def test_a_dry_run_says_in_which_order_it_would_go_and_leaves_no_trace(services:
     assert (services.changes(), services.begun()) == ([], before)
     assert [item.key for item in services.store.list(services.store.root)] == objects
     assert [line for line in desk.told if line.startswith("would")] == [
-        "would restart redis, which are down by themselves",
-        "would restart langfuse-web, which need what was below, those that do not recover",
+        "would restart redis, down by itself",
+        "would restart langfuse-web, unless it recovers with what was below",
     ]
 
 

@@ -167,6 +167,8 @@ def known(**changes: object) -> Known:
         ({}, Verdict.HEALS, "1 x 4 GB, 2 CPUs -> 3 x 8 GB, 2 CPUs"),
         ({"wanted": SMALL}, Verdict.NOTHING, "has that size already"),
         ({"wanted": SMALL, "noted": Scaled(before=LARGE, after=SMALL)}, Verdict.HEALS, "->"),
+        ({"wanted": SMALL, "called": True}, Verdict.NOTHING, "has that size already"),
+        ({"wanted": SMALL, "called": True, "wrong": ["uses 3.9 of 4 GB"]}, Verdict.PERSON, "no run asks for more"),
         ({"service": "postgres"}, Verdict.PERSON, "what has a volume runs once"),
         ({"service": "redis"}, Verdict.PERSON, "redis is never scaled"),
         ({"there": None}, Verdict.PERSON, "deploy it"),
