@@ -55,6 +55,8 @@ class Settings(BaseSettings):
     langfuse_database: str = Field(default="langfuse", description="Langfuse's Postgres database")
     langfuse_public_key: str = Field(default="", description="Public key of a Langfuse project, for the smoke test")
     langfuse_secret_key: SecretStr | None = Field(default=None, description="Its secret key")
+    langfuse_admin_api_key: SecretStr | None = Field(default=None, description="Langfuse's ADMIN_API_KEY, to replay events")
+    langfuse_event_prefix: str = Field(default="", description="Langfuse's LANGFUSE_S3_EVENT_UPLOAD_PREFIX; best none")
     smoke_model: str = Field(default="", description="Model that the smoke test pays for; empty: the cheapest LiteLLM has")
     redis_key_prefix: str = Field(default="bull", description="Langfuse's REDIS_KEY_PREFIX: what its queues begin with")
     public_urls: Names = Field(

@@ -60,6 +60,7 @@ BY_HAND = {
     "retry-failed-jobs/runbook",
     "drain-queue/runbook",
     "retention/runbook",
+    "replay-events/runbook",
     "redis-memory/runbook",
     "redis-policy/runbook",
     "restart-service/runbook",

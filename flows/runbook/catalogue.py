@@ -51,6 +51,7 @@ def entries() -> Sequence[Entry]:
         _entry("unwedge-worker", "automatic", "langfuse-worker", ("consumption", "stuck-probe")),
         _entry("retry-failed-jobs", "automatic", "langfuse-worker", ("failed-jobs",)),
         _entry("drain-queue", "automatic", "langfuse-worker", ("queue-depth", "queue-age")),
+        _entry("replay-events", "manual", "langfuse-worker", ("failed-jobs",)),
         *(_entry("scale-service", "asks", service, ("container-memory",)) for service in _SCALED),
         _entry("stale-backup", "automatic", "backups", ("newest-set",)),
         _entry("failed-drill", "automatic", "backups", ("newest-drill",)),

@@ -153,6 +153,7 @@ def _applications() -> dict[str, Value]:
         "LANGFUSE_DATABASE": Literal(LANGFUSE_DATABASE),
         "LANGFUSE_PUBLIC_KEY": Reference("${{langfuse-web.LANGFUSE_INIT_PROJECT_PUBLIC_KEY}}"),
         "LANGFUSE_SECRET_KEY": Reference("${{langfuse-web.LANGFUSE_INIT_PROJECT_SECRET_KEY}}"),
+        "LANGFUSE_ADMIN_API_KEY": Reference("${{langfuse-web.ADMIN_API_KEY}}"),
         "PUBLIC_URLS": Reference(",".join(f"{name}=https://${{{{{name}.RAILWAY_PUBLIC_DOMAIN}}}}" for name in public)),
     }
 

@@ -73,6 +73,7 @@ class Applications:
             salt=keys.langfuse_salt,
             public_key=keys.langfuse_public_key,
             secret_key=keys.langfuse_secret_key,
+            admin_key=keys.langfuse_admin_key,
         )
         self._keys = keys
         self._install_log = folder / "litellm" / "install.log"
@@ -128,6 +129,8 @@ class Applications:
             "LANGFUSE_WORKER_URL": self.langfuse_worker.url,
             "LANGFUSE_PUBLIC_KEY": self._keys.langfuse_public_key,
             "LANGFUSE_SECRET_KEY": self._keys.langfuse_secret_key,
+            "LANGFUSE_ADMIN_API_KEY": self._keys.langfuse_admin_key,
+            "LANGFUSE_EVENT_PREFIX": self.langfuse_web.configuration.stores.s3_prefix,
             **self.sinks.environment(),
         }
 

@@ -31,6 +31,7 @@ class SandboxKeys:
         litellm_salt_key: LiteLLM's LITELLM_SALT_KEY. litellm_master_key: its LITELLM_MASTER_KEY.
         encryption_key: Langfuse's ENCRYPTION_KEY, 64 hex digits. langfuse_salt: its SALT.
         langfuse_public_key, langfuse_secret_key: of the project that Langfuse makes at its start.
+        langfuse_admin_key: Langfuse's ADMIN_API_KEY.
         store_secret_key: S3 secret of the identity that takes backups. source_secret_key: of the one that Langfuse's bucket
             belongs to. copy_secret_key: of the one that copies go to, on another server.
         postgres: passwords of the roles. sinks: secrets of the alert sinks.
@@ -47,6 +48,7 @@ class SandboxKeys:
     langfuse_salt: str
     langfuse_public_key: str
     langfuse_secret_key: str
+    langfuse_admin_key: str
     store_secret_key: str
     source_secret_key: str
     copy_secret_key: str
@@ -75,6 +77,7 @@ class SandboxKeys:
             langfuse_salt=secrets.token_urlsafe(24),
             langfuse_public_key=f"pk-lf-{uuid4()}",
             langfuse_secret_key=f"sk-lf-{uuid4()}",
+            langfuse_admin_key=secrets.token_urlsafe(36),
             store_secret_key=secrets.token_urlsafe(24),
             source_secret_key=secrets.token_urlsafe(24),
             copy_secret_key=secrets.token_urlsafe(24),

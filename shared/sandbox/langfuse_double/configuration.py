@@ -22,6 +22,7 @@ class Stores:
         s3_endpoint, s3_region, s3_access_key, s3_secret_key, s3_bucket, s3_prefix: the event bucket.
         salt: SALT. public_key, secret_key: of the project's API key.
         organization, project: their ids; empty where none is to be made. redis_key_prefix: REDIS_KEY_PREFIX.
+        admin_key: ADMIN_API_KEY; without one there is no administration API.
     """
 
     postgres_url: str
@@ -42,6 +43,7 @@ class Stores:
     organization: str = "org-sandbox"
     project: str = "prj-sandbox"
     redis_key_prefix: str = "bull"
+    admin_key: str = ""
 
 
 @dataclass(frozen=True, repr=False)

@@ -28,6 +28,7 @@ from shared.sandbox.langfuse_double.configuration import Behaviour, Configuratio
 from shared.sandbox.langfuse_double.migrations import MigrationFailed, migrate_clickhouse, migrate_postgres
 from shared.sandbox.langfuse_double.queue import Queue
 from shared.sandbox.langfuse_double.reading import Reading
+from shared.sandbox.langfuse_double.replay import Replay
 from shared.sandbox.langfuse_double.serving import Lifetime, answers_select_1, serve
 from shared.sandbox.langfuse_double.warehouse import Warehouse, WarehouseError
 
@@ -47,6 +48,7 @@ class Web:
         self._blobs = Blobs(stores)
         self._ingestion = Queue(redis, "ingestion-queue", configuration)
         self._otel = Queue(redis, "otel-ingestion-queue", configuration)
+        self._replay = Replay(Queue(redis, "secondary-ingestion-queue", configuration), self._otel, stores)
         self.warehouse = Warehouse(stores)
         self._reading = Reading(self.warehouse, major=configuration.major)
 
@@ -65,6 +67,7 @@ class Web:
                 Route("/api/public/otel/v1/traces", self.ingest_spans, methods=["POST"]),
                 Route("/api/public/traces/{trace_id}", self.trace),
                 Route("/api/public/v2/observations", self.observations),
+                Route("/api/admin/ingestion-replay", self._replay.answer, methods=["POST"]),
             ],
         )
 

@@ -104,6 +104,7 @@ def _stores(inside: Inside, variables: Mapping[str, str]) -> Stores:
         organization=organization,
         project=project,
         redis_key_prefix=variables.get("REDIS_KEY_PREFIX") or "bull",
+        admin_key=variables.get("ADMIN_API_KEY", ""),
     )
 
 
