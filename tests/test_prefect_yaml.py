@@ -78,6 +78,7 @@ BY_HAND = {
     "upgrade/minio",
     "unwedge-worker/runbook",
     "upgrade/postgres",
+    "upgrade/postgres-minor",
     "upgrade/prefect",
     "upgrade/redis",
 }
