@@ -52,6 +52,7 @@ BY_HAND = {
     "failed-prisma-migration/runbook",
     "failed-drill/runbook",
     "free-connections/runbook",
+    "key-mismatch/runbook",
     "maintenance/on-demand",
     "models/apply",
     "rebuild-stack/runbook",

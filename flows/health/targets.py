@@ -82,11 +82,16 @@ class LiteLLM:
 
 @dataclass(frozen=True)
 class Postgres:
-    """The server, as the role that takes backups; the databases of the applications that are watched, by service."""
+    """The server, as the role that takes backups; the databases of the applications that are watched, by service.
+
+    Attributes:
+        keys: that the applications seal their secrets with, by service.
+    """
 
     url: SecretStr = field(repr=False)
     applications: tuple[tuple[str, str], ...] = ()
     volume_bytes: float = 0
+    keys: tuple[tuple[str, SecretStr], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -195,7 +200,7 @@ class Targets:
             litellm=litellm if settings.litellm_url else None,
             langfuse_web=settings.langfuse_web_url,
             langfuse_worker=settings.langfuse_worker_url,
-            postgres=Postgres(settings.postgres_backup_url, applications, settings.postgres_volume_gb * 1e9)
+            postgres=Postgres(settings.postgres_backup_url, applications, settings.postgres_volume_gb * 1e9, _keys(settings))
             if settings.postgres_backup_url
             else None,
             clickhouse=_clickhouse(settings),
@@ -211,6 +216,12 @@ class Targets:
 def _limits(settings: Settings) -> Limits:
     own = {name: float(number) for name, _, number in (one.partition("=") for one in settings.check_limits)}
     return Limits(**own, backup_hours=settings.backup_max_age_hours, drill_hours=settings.drill_max_age_hours)  # type: ignore[arg-type]
+
+
+def _keys(settings: Settings) -> tuple[tuple[str, SecretStr], ...]:
+    """LiteLLM seals with its master key where it has no salt key (facts: apps.md 1.4)."""
+    keys = {"litellm": settings.litellm_salt_key or settings.litellm_master_key, "langfuse-web": settings.encryption_key}
+    return tuple((service, key) for service, key in keys.items() if key is not None)
 
 
 def _clickhouse(settings: Settings) -> ClickHouse | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Literal
 
 __all__ = ["Entry", "Kind", "entries"]
@@ -19,7 +20,8 @@ class Entry:
     Attributes:
         name: as people call it, for example `restart-service`.
         service: the service whose incidents it answers; None: of any service.
-        aspects: what was bad about it, as the checks in `flows.health.checks` call it; empty: whatever it was.
+        aspects: what was bad about it, as the checks in `flows.health.checks` call it; a `*` at the end stands for any end, as
+            of a host. Empty: whatever it was.
         kind: whether it runs by itself.
         deployment: what is started, as typed after `prefect deployment run`.
     """
@@ -32,7 +34,7 @@ class Entry:
 
     def answers(self, service: str, aspect: str) -> bool:
         """Say whether it is meant for an incident of this service and aspect."""
-        return self.service in (None, service) and (not self.aspects or aspect in self.aspects)
+        return self.service in (None, service) and (not self.aspects or any(fnmatchcase(aspect, one) for one in self.aspects))
 
 
 def entries() -> Sequence[Entry]:
@@ -47,6 +49,8 @@ def entries() -> Sequence[Entry]:
         _entry("failed-prisma-migration", "asks", "postgres", ("migrations-litellm", "migrations-langfuse")),
         _entry("unauthenticated-gateway", "automatic", "litellm", ("authentication",)),
         _entry("certificate", "automatic", None, ("certificate-*",)),
+        _entry("key-mismatch", "asks", "litellm", ("salt-key",)),
+        _entry("key-mismatch", "asks", "langfuse-web", ("encryption-key",)),
         _entry("redis-memory", "automatic", "redis", ("memory",)),
         _entry("unwedge-worker", "automatic", "langfuse-worker", ("consumption", "stuck-probe")),
         _entry("retry-failed-jobs", "automatic", "langfuse-worker", ("failed-jobs",)),

@@ -62,7 +62,8 @@ class Demo:
         litellm_schema.apply(self.sandbox.postgres.url("litellm"))
         litellm_schema.load(self.sandbox.postgres.url("litellm"), spend_logs=SPEND_LOGS)
         langfuse_postgres.apply(self.sandbox.postgres.url("langfuse"))
-        langfuse_postgres.load(self.sandbox.postgres.url("langfuse"))
+        key = self.sandbox.keys.encryption_key
+        langfuse_postgres.load(self.sandbox.postgres.url("langfuse"), encryption_key=key)
         with self.clickhouse.client() as client:
             langfuse_clickhouse.create(client, CLICKHOUSE_DATABASE)
             langfuse_clickhouse.load(client, CLICKHOUSE_DATABASE, rows=TRACES)

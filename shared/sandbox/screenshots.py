@@ -76,7 +76,7 @@ def _fill(sandbox: Sandbox) -> None:
     litellm_schema.apply(sandbox.postgres.url("litellm"))
     litellm_schema.load(sandbox.postgres.url("litellm"), spend_logs=2000)
     langfuse_postgres.apply(sandbox.postgres.url("langfuse"))
-    langfuse_postgres.load(sandbox.postgres.url("langfuse"), items=500)
+    langfuse_postgres.load(sandbox.postgres.url("langfuse"), encryption_key=sandbox.keys.encryption_key, items=500)
     with stack_from(sandbox.environment()).need_clickhouse().client() as client:
         langfuse_clickhouse.create(client, sandbox.clickhouse_database)
         langfuse_clickhouse.load(client, sandbox.clickhouse_database, rows=5000)

@@ -45,7 +45,7 @@ async def check(target: Postgres, found: Findings, limits: Limits) -> None:
             raise NoAnswer("takes no connections to the database that the sweep looks from") from None
     for service, database in target.applications:
         if database in databases:
-            await look_into(url, service, database, found)
+            await look_into(url, service, database, found, dict(target.keys).get(service))
 
 
 async def _server(opened: Session, target: Postgres, found: Findings, limits: Limits) -> set[str]:

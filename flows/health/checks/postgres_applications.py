@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import psycopg
+from pydantic import SecretStr
 
 from flows.health.checks.postgres_session import Closed, Crowded, Session, session
+from flows.health.checks.sealed_secrets import look_at_sealed
 from flows.health.findings import Findings
 from flows.health.observation import Status
 
@@ -15,11 +17,11 @@ __all__ = ["look_into"]
 Look = Callable[[Session, str, Findings], Awaitable[None]]
 
 
-async def look_into(url: str, service: str, database: str, found: Findings) -> None:
+async def look_into(url: str, service: str, database: str, found: Findings, key: SecretStr | None = None) -> None:
     """Look into one database, on a connection of its own, and close it.
 
     Args:
-        url: server URL. service: litellm or langfuse-web.
+        url: server URL. service: litellm or langfuse-web. key: that it seals its secrets with, where that is known.
     """
     ledger = _LEDGERS[service]
     with found.looking(ledger, Status.UNKNOWN):
@@ -27,6 +29,8 @@ async def look_into(url: str, service: str, database: str, found: Findings) -> N
             async with session(url, database) as opened:
                 for look in (_migrations, *_OTHERS.get(service, ())):
                     await look(opened, ledger, found)
+                if key is not None:
+                    await look_at_sealed(opened, service, key, found)
         except Closed:
             what = f"the database of {service} takes no connections right now, as in the middle of a restore"
             found.add(
