@@ -11,6 +11,7 @@ import httpx
 from pydantic import SecretStr
 
 from blocks.errors import AccessDenied, RestoreFailed, ServiceError
+from blocks.retry import retrying
 
 __all__ = ["FarPrefect", "FarRun"]
 
@@ -79,8 +80,8 @@ class FarPrefect:
             key: whoever asks twice gets the same run.
         """
         body = {"parameters": dict(parameters), "state": {"type": "SCHEDULED"}, "idempotency_key": key}
-        answer = self._ask("POST", f"/deployments/{deployment_id}/create_flow_run", body)
-        return _run(_checked(answer, "the restore"))
+        path = f"/deployments/{deployment_id}/create_flow_run"
+        return retrying(lambda: _run(_checked(self._ask("POST", path, body), "the restore")))
 
     def read(self, run_id: str) -> FarRun:
         """Look how a run is."""

@@ -83,11 +83,22 @@ class Sized:
         if now.replicas != size.replicas:
             self._replicate(there, size.replicas)
         if not now.limited_like(size):
-            self.api.limits(there.service_id, memory_gb=size.memory_gb, vcpus=size.cpus)
+            self._limit(there, now, size)
         if not before.limited_like(size) or (before.replicas != size.replicas and not there.region):
             deployment = deploy_now(self.api, there.service_id)
         self.api.wait_for_deployment(deployment, timeout=waits.deployment, poll=waits.poll, settle=waits.settle)
         return f"{size} runs (deployment {deployment})"
+
+    def _limit(self, there: ServiceInstance, now: Size, size: Size) -> None:
+        """Set its limits; one that goes back to the plan's cannot be set, and is taken away."""
+        if (size.memory_gb, size.cpus).count(None) <= (now.memory_gb, now.cpus).count(None):
+            self.api.limits(there.service_id, memory_gb=size.memory_gb, vcpus=size.cpus)
+            return
+        left = {"memoryBytes": int(size.memory_gb * _GB) if size.memory_gb else None, "cpu": size.cpus}
+        limits = (
+            {"containers": {name: value for name, value in left.items() if value is not None}} if any(left.values()) else None
+        )
+        self.api.patch({"services": {there.service_id: {"deploy": {"limitOverride": limits}}}}, f"{self.service}: {size}")
 
     def _replicate(self, there: ServiceInstance, count: int) -> None:
         if not there.region:

@@ -5,7 +5,7 @@ Decides on values alone: no network, no clock, no Prefect.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blocks.railway import PROTECTED
@@ -54,13 +54,9 @@ class Triage:
         return self.down[len(self.roots) :]
 
 
-def triage(observations: Sequence[Observation], *, wanted: Collection[str] = ()) -> Triage:
-    """Sort what a look at the services has shown.
-
-    Args:
-        observations: of all of them. wanted: only these; empty: all of the stack.
-    """
-    mine = [one for one in observations if one.service in SERVICES and one.service in (wanted or SERVICES)]
+def triage(observations: Sequence[Observation]) -> Triage:
+    """Sort what a look at the services has shown; what is not a service of the stack is left out."""
+    mine = [one for one in observations if one.service in SERVICES]
     bad: dict[str, str] = {}
     for one in mine:
         if one.status is Status.DOWN and not is_aside(one.service, one.aspect):

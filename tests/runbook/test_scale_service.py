@@ -80,6 +80,18 @@ def test_more_replicas_alone_start_without_a_deployment(services: Services, desk
     assert size(services).replicas == 2
 
 
+@pytest.mark.long
+def test_a_limit_that_was_not_there_before_is_taken_away_again(
+    tmp_path: Path, store: BackupStore, keys: BackupKeys, desk: Desk
+) -> None:
+    with Services(tmp_path, store, keys, {SERVICE: "app:1"}) as services:
+        assert size(services) == Size()
+        assert scale(services, desk, ScaleRequest(service=SERVICE, memory_gb=8, cpus=2)) == "healed"
+        assert size(services).like(Size(memory_gb=8, cpus=2))
+        assert scale(services, desk, ScaleRequest(service=SERVICE, back=True)) == "healed"
+        assert size(services) == Size()
+
+
 def test_nothing_is_changed_where_nobody_approves(services: Services, desk: Desk) -> None:
     desk.approves = False
     with pytest.raises(ApprovalMissing):
