@@ -66,6 +66,7 @@ BY_HAND = {
     "redis-policy/runbook",
     "restart-service/runbook",
     "restore/on-demand",
+    "rotate-secret/runbook",
     "restore-bucket/on-demand",
     "restore-table/on-demand",
     "runbook/dispatch",

@@ -61,6 +61,7 @@ def entries() -> Sequence[Entry]:
         _entry("failed-drill", "automatic", "backups", ("newest-drill",)),
         *(_entry("restart-service", "automatic", service, aspects) for service, aspects in _DOWN.items()),
         _entry("recover-outage", "manual", None, ("deployment",)),
+        _entry("rotate-secret", "manual", "litellm", ("version", "authentication")),
         _entry("rebuild-stack", "manual", None, ("deployment",)),
     )
 

@@ -168,6 +168,7 @@ def test_the_key_that_the_worker_was_deployed_with_is_put_back_once_a_person_app
         town.close()
 
 
+@pytest.mark.long
 def test_a_run_that_died_between_the_key_and_the_deployments_is_gone_on_with(
     langfuse: Vault, desk: Desk, tmp_path: Path
 ) -> None:
