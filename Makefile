@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv litellm lock demo sandbox test test-long lint format types bench screenshots crash faults clean
+.PHONY: help venv litellm lock demo sandbox test test-long lint format types bench gameday screenshots crash faults clean
 
 python := .venv/bin/python
 uv := UV_CACHE_DIR=.venv/cache/uv .venv/bin/uv
@@ -49,6 +49,9 @@ types: venv ## Check types
 
 bench: venv ## Measure speed and memory against plain tools; ARGS="--only buckets"; writes bench-report.json
 	@$(python) -m shared.sandbox.bench $(ARGS)
+
+gameday: venv litellm ## Break the stack in every way there is, watch it mend itself (long); ARGS="--only redis-policy"; writes gameday-report.json
+	@$(python) -m shared.gameday $(ARGS)
 
 screenshots: venv ## Take the README's pictures anew, in Debian's Chromium, on a stack that runs a few flows
 	@$(python) -m shared.sandbox.screenshots

@@ -44,6 +44,20 @@ class FlowRunResult:
         return self.state_type == "COMPLETED"
 
 
+class _Patient(httpx.HTTPTransport):
+    """Asks again where the server answers 503: its SQLite was busy for long, and it has done nothing."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send it until the server is less busy, or for a minute."""
+        deadline = time.monotonic() + _BUSY_S
+        while (answer := super().handle_request(request)).status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            if time.monotonic() >= deadline:
+                break
+            answer.close()
+            time.sleep(0.5)
+        return answer
+
+
 class PrefectApi:
     """A client of one Prefect server.
 
@@ -55,9 +69,8 @@ class PrefectApi:
     def __init__(self, url: str, *, auth: str | None = None) -> None:
         user, _, password = (auth or "").partition(":")
         # trust_env: a proxy in the environment has no business between us and 127.0.0.1.
-        self._http = httpx.Client(
-            base_url=url, timeout=60.0, trust_env=False, auth=httpx.BasicAuth(user, password) if auth else None
-        )
+        login = httpx.BasicAuth(user, password) if auth else None
+        self._http = httpx.Client(base_url=url, timeout=60.0, trust_env=False, auth=login, transport=_Patient())
 
     def close(self) -> None:
         """Close the connections."""
@@ -97,14 +110,9 @@ class PrefectApi:
         """
         found = self._checked(self._http.get(f"/deployments/name/{deployment}"))
         # Without a state the run would only be registered; Scheduled without a time means now.
-        # With its key the request may be sent again: a server whose SQLite is busy for long answers 503.
+        # With its key the request may be sent again, see _Patient.
         body = {"parameters": parameters or {}, "state": {"type": "SCHEDULED"}, "idempotency_key": str(uuid4())}
-        path, deadline = f"/deployments/{found['id']}/create_flow_run", time.monotonic() + _BUSY_S
-        while (answer := self._http.post(path, json=body)).status_code == httpx.codes.SERVICE_UNAVAILABLE:
-            if time.monotonic() >= deadline:
-                break
-            time.sleep(0.5)
-        return str(self._checked(answer)["id"])
+        return str(self._checked(self._http.post(f"/deployments/{found['id']}/create_flow_run", json=body))["id"])
 
     def wait(self, run_id: str, *, timeout: float = 600.0) -> FlowRunResult:
         """Wait for a flow run to end.

@@ -113,6 +113,14 @@ class LocalContainer:
             time.sleep(_LOOK_S)
         self.look()
 
+    def freeze(self) -> None:
+        """SIGSTOP everything in it: connections are accepted, and nobody answers."""
+        self._all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT everything in it."""
+        self._all(signal.SIGCONT)
+
     def look(self) -> None:
         """Notice what has happened since the last look."""
         with self._lock:
@@ -127,3 +135,10 @@ class LocalContainer:
             fine = self._is_asked or self.exit_status == 0
             self._state = ContainerState.EXITED if fine else ContainerState.CRASHED
         self._ended(self)
+
+    def _all(self, number: int) -> None:
+        """Signal all its processes, those that an engine started in sessions of their own, too."""
+        pid = self._process.pid
+        if pid is not None:
+            for one in (pid, *supervisor.descendants(pid)):
+                supervisor.send(one, number)

@@ -119,6 +119,11 @@ class LocalRuntime:
             self._running.append(container)
         return container
 
+    def containers(self, service: str) -> list[LocalContainer]:
+        """The containers of a service that run, oldest first."""
+        with self._lock:
+            return [one for one in self._running if one.service == _host(service)]
+
     def public_address(self, service: str, port: int) -> str:
         """Where a service's port can be reached from outside its network, `127.0.0.1:<port>`; it stays so."""
         return f"{LOCALHOST}:{self._ports.of(_host(service), port)}"
