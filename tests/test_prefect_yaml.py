@@ -45,6 +45,7 @@ BY_HAND = {
     "certificate/runbook",
     "clickhouse-disk/runbook",
     "clickhouse-parts/runbook",
+    "compromised-image/runbook",
     "copy/on-demand",
     "deploy/on-demand",
     "dirty-migration/runbook",

@@ -51,6 +51,7 @@ def entries() -> Sequence[Entry]:
         _entry("certificate", "automatic", None, ("certificate-*",)),
         _entry("key-mismatch", "asks", "litellm", ("salt-key",)),
         _entry("key-mismatch", "asks", "langfuse-web", ("encryption-key",)),
+        _entry("compromised-image", "asks", "litellm", ("version",)),
         _entry("redis-memory", "automatic", "redis", ("memory",)),
         _entry("unwedge-worker", "automatic", "langfuse-worker", ("consumption", "stuck-probe")),
         _entry("retry-failed-jobs", "automatic", "langfuse-worker", ("failed-jobs",)),
