@@ -129,6 +129,7 @@ def test_while_an_upgrade_holds_the_stacks_lock_nothing_is_restarted(services: S
     assert services.changes() == []
 
 
+@pytest.mark.long
 def test_killed_between_two_services_the_next_run_goes_on_with_the_second(services: Services, desk: Desk) -> None:
     desk.pace = Pace(settle=0.3, longest=60, look=0.05)
     for name in ("redis", "langfuse-web"):

@@ -132,6 +132,7 @@ def test_while_a_deploy_is_under_way_nothing_is_scaled(services: Services, desk:
     assert services.changes() == []
 
 
+@pytest.mark.long
 def test_a_service_that_is_down_with_its_new_size_gets_the_old_one_back(services: Services, desk: Desk) -> None:
     desk.pace = IMPATIENT
     dead = replace(services.targets(), langfuse_worker="http://127.0.0.1:1")
@@ -142,7 +143,8 @@ def test_a_service_that_is_down_with_its_new_size_gets_the_old_one_back(services
     assert services.changes().count("serviceInstanceDeployV2") == 2
 
 
-@pytest.mark.parametrize("limits_were_set", [pytest.param(False, marks=pytest.mark.long), True])
+@pytest.mark.long
+@pytest.mark.parametrize("limits_were_set", [False, True])
 def test_killed_before_the_new_size_runs_the_next_run_deploys_it(services: Services, desk: Desk, limits_were_set: bool) -> None:
     request = ScaleRequest(service=SERVICE, memory_gb=8)
     with services.block().open() as api:
