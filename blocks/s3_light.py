@@ -141,6 +141,10 @@ class LightStore:
         """Close the connections."""
         self._http.close()
 
+    def get(self, key: str) -> bytes:
+        """Read an object whole; raises as `get_with_etag`."""
+        return self.get_with_etag(key)[0]
+
     def get_with_etag(self, key: str) -> tuple[bytes, str]:
         """Read an object whole, with its ETag.
 

@@ -47,6 +47,7 @@ HINTS = (
     "stack.railway.volume_alert.triggered",
     "stack.railway.monitor.triggered",
     "stack.alertmanager.firing",
+    "stack.pagerduty.incident.resolved",
 )
 """Events of the gateway after which it is worth looking."""
 HINT_PAUSE_S = 30
@@ -196,7 +197,7 @@ def _hints(settings: Settings, means: Means) -> AutomationCore:
         within=timedelta(seconds=HINT_PAUSE_S),
     )
     action = RunDeployment(source="selected", deployment_id=means.sweep_deployment)
-    description = f"Railway or Alertmanager says that something is wrong: a sweep looks, at most every {HINT_PAUSE_S} s."
+    description = f"Others say that something is wrong, or is over: a sweep looks, at most every {HINT_PAUSE_S} s."
     return _automation(settings, "hints", description, trigger, [action])
 
 

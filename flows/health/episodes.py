@@ -76,10 +76,14 @@ def ending(episode: Episode, policy: Policy, now: datetime) -> Happening | None:
 
 
 def speak(episode: Episode, sweep: Sweep, policy: Policy) -> tuple[Episode, Happening | None]:
-    """Escalate or remind where it is due: not while it recovers, not in a maintenance window, not while others are to blame."""
+    """Escalate or remind where it is due: not while it recovers or somebody works on it, not in a maintenance window, not while
+    others are to blame.
+    """
     incident, now = episode.incident, sweep.now
     if episode.good or episode.said_at == now or incident.service in sweep.muted or sweep.suspected(incident.service):
         return episode, None
+    if incident.acknowledged_at is not None:
+        return episode, None  # somebody is at it
     if not episode.down and incident.service in sweep.down | sweep.held_down:
         return episode, None  # the service has an incident for being down
     open_for = now - incident.opened_at

@@ -1,4 +1,4 @@
-"""Prefect events of incidents: `stack.incident.opened`, `.reminded`, `.escalated`, `.closed`. Runbooks are triggered by them.
+"""Prefect events of incidents: `stack.incident.opened`, `.reminded`, `.escalated`, `.acknowledged`, `.closed`; runbooks follow.
 
 An event's id follows from the happening, so that one that is sent again, after a process died between sending it and noting
 that, is the same event: the server keeps it once and triggers nothing twice.

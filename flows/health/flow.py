@@ -15,6 +15,8 @@ from blocks.alerts import channels
 from blocks.errors import IntegrityError, ServiceError
 from blocks.s3_light import LightStore
 from blocks.settings import Settings
+from flows.health.acknowledged import Acknowledgement
+from flows.health.acknowledging import forget, read_acknowledgements
 from flows.health.events import emit
 from flows.health.heartbeat import ping_async
 from flows.health.judge import Judgement, judge
@@ -25,13 +27,13 @@ from flows.health.observe import observe
 from flows.health.outbox import Outbox, deliver, owe
 from flows.health.policy import Policy
 from flows.health.published import Outcome, publish
-from flows.health.state import State
+from flows.health.state import State, memory_name
 from flows.health.targets import Store, Targets
 from flows.health.views import artifact, said, summary
 from flows.health.windows import Window, during
 from flows.report import flow_run_id, line, logger
 
-__all__ = ["SweepRequest", "health"]
+__all__ = ["SweepRequest", "health", "memory_name"]
 
 PUBLISHING_S = 30.0
 """The page and its history may take so long: a store that hangs must not keep the next sweep from starting."""
@@ -77,7 +79,8 @@ async def health(request: SweepRequest = SweepRequest()) -> dict[str, str]:
             steps.failed(problem)
         now = datetime.now(UTC)
         windows = during([*windows_before, *windows], begun, now)
-        judgement = judge(previous, observations, Policy.from_settings(settings), now, windows)
+        acknowledged = await _acknowledged(previous, steps)
+        judgement = judge(previous, observations, Policy.from_settings(settings), now, windows, acknowledged)
         verdicts, happenings = judgement.verdicts, judgement.happenings
         line(summary(verdicts, judgement.state.incidents))
         for happening in happenings:
@@ -100,6 +103,10 @@ async def health(request: SweepRequest = SweepRequest()) -> dict[str, str]:
                     await emit(memory.state.unemitted, run_id)
                     memory.note(unemitted=())
                     await memory.save()
+            async with steps.each("acknowledgements"):
+                still_open = {incident.key for incident in judgement.state.incidents}
+                if over := [key for key in acknowledged or () if key not in still_open]:
+                    await forget(stack, over)
             async with steps.each("status page"):
                 await asyncio.wait_for(_publish(settings, targets.store, judgement, run_id), PUBLISHING_S)
             async with steps.each("artifact"):
@@ -168,11 +175,6 @@ class _Memory:
         asyncio.run_coroutine_threadsafe(self.save(), self._loop).result()
 
 
-def memory_name(stack: str) -> str:
-    """Under which name a stack's state is kept in Prefect's variables."""
-    return f"health_{stack}_state"
-
-
 async def _remembered(stack: str, steps: _Steps) -> tuple[State, Before]:
     """What earlier sweeps remembered, and as which text. Damage makes nobody blind: it is begun anew, and the run says so."""
     try:
@@ -184,6 +186,15 @@ async def _remembered(stack: str, steps: _Steps) -> tuple[State, Before]:
     if state.note:
         steps.failed(f"memory: {state.note}")
     return state, text
+
+
+async def _acknowledged(previous: State, steps: _Steps) -> dict[str, Acknowledgement] | None:
+    """Who works on which incident; None where nobody knows. Where none is open nobody asks."""
+    if not previous.episodes:
+        return None
+    async with steps.each("acknowledgements"):
+        return await read_acknowledgements(previous.stack)
+    return None
 
 
 async def _windows(stack: str, steps: _Steps) -> tuple[list[Window], list[str]]:

@@ -16,7 +16,7 @@ __all__ = ["BACKUPS", "Happening", "Incident", "Kind", "key_of", "rank", "severi
 BACKUPS = "backups"
 """The pseudo-service whose aspects are the ages of the newest set and of the newest drill."""
 
-Kind = Literal["opened", "reminded", "escalated", "closed"]
+Kind = Literal["opened", "reminded", "escalated", "acknowledged", "closed"]
 
 _RANKS: dict[Severity, int] = {"warning": 0, "error": 1, "critical": 2}
 
@@ -41,6 +41,7 @@ class Incident(BaseModel):
         casualties: services that need the cause and are not well, in the order in which they are started.
         flapping: it comes and goes; it stays open until that ends.
         reminders: how many were due so far. escalated: it was open for too long, and that was said.
+        acknowledged_by, acknowledged_at: who works on it, and since when; empty and None where nobody has said so.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,6 +60,9 @@ class Incident(BaseModel):
     reminders: int = 0
     escalated: bool = False
     raised: int = Field(default=0, description="How often its severity rose")
+    acknowledged_by: str = ""
+    acknowledged_at: datetime | None = None
+    acknowledgements: int = Field(default=0, description="How often somebody has begun to work on it")
 
 
 class Happening(BaseModel):

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from flows.health.acknowledged import Acknowledgement, take
 from flows.health.blindness import blindness
 from flows.health.dependencies import BLIND, in_order
 from flows.health.episodes import BADLY, casualties_of, ending, go_on, sentence_of, speak
@@ -54,6 +55,7 @@ def judge(
     policy: Policy,
     now: datetime,
     maintenance: Sequence[Window] = (),
+    acknowledged: Mapping[str, Acknowledgement] | None = None,
 ) -> Judgement:
     """Judge one sweep.
 
@@ -62,6 +64,7 @@ def judge(
         observations: everything that was seen, in any order.
         now: when, in UTC; parts of a second are dropped.
         maintenance: all windows; those that are not open do nothing.
+        acknowledged: who works on which incident, by its key; None: nobody knows, and it stays as it was.
     """
     now = now.replace(microsecond=0)
     not_seen, blind = blindness(previous, observations, policy, now)
@@ -73,13 +76,15 @@ def judge(
     fallen = set(sweep.held_down)
     for before in previous.episodes:
         service = before.incident.service
-        episode, raised = go_on(before, sweep, tracks, policy, may_fall=service not in fallen)
+        taken, word = take(before, acknowledged, now)
+        episode, raised = go_on(taken, sweep, tracks, policy, may_fall=service not in fallen)
         fallen |= {service} if episode.down else set()
-        said += raised
         end = ending(episode, policy, now)
         if end is not None:
+            said += raised
             ended.append(end)
             continue
+        said += [word, *raised] if word else raised
         episode, spoken = speak(episode, sweep, policy)
         said += [spoken] if spoken else []
         episodes.append(episode)

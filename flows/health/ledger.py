@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from blocks.alerts.base import LONGEST_KEY, Kind, Links, Notice
 from blocks.settings import Severity
 
-__all__ = ["Case", "ChannelRecord", "Line", "Outbox", "Owed"]
+__all__ = ["Case", "ChannelRecord", "Line", "Outbox", "Owed", "fitting"]
 
 
 class _Frozen(BaseModel):
@@ -99,8 +99,8 @@ class Case(_Frozen):
         """Put what is owed into the form that a channel takes."""
         line = self.line(channel)
         return Notice(
-            id=_fitting(owed.id),
-            dedup_key=_fitting(self.key),
+            id=fitting(owed.id),
+            dedup_key=fitting(self.key),
             kind=owed.kind,
             stack=self.stack,
             service=self.service,
@@ -131,7 +131,7 @@ class ChannelRecord(_Frozen):
     case: str = ""
 
 
-def _fitting(key: str) -> str:
+def fitting(key: str) -> str:
     """A key as channels take it: of a longer one its beginning, and the hash of all of it."""
     return key if len(key) <= LONGEST_KEY else f"{key[: LONGEST_KEY - 65]}~{hashlib.sha256(key.encode()).hexdigest()}"
 

@@ -105,7 +105,7 @@ def _on_every_line(case: Case, owed: Owed, channels: Sequence[Channel]) -> Case:
         if owed.kind == "closed":
             if channel.name in case.lines:
                 case = case.with_line(channel.name, _closing(line, owed, channel))
-        elif heard or reaches(case.severity, channel.min_severity):
+        elif heard or (owed.kind != "acknowledged" and reaches(case.severity, channel.min_severity)):
             kept = tuple(one for one in line.owed if one.kind != owed.kind)
             case = case.with_line(channel.name, line.model_copy(update={"owed": (*kept, owed)}))
     return case

@@ -202,6 +202,7 @@ def _text(happening: Happening) -> str:
         "opened": incident.sentence,
         "reminded": happening.note or f"still open: {incident.sentence}",
         "escalated": happening.note or "open for too long",
+        "acknowledged": "somebody is working on it",  # without the name: the page may be public
         "closed": happening.note or "well again",
     }[happening.kind]
 

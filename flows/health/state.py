@@ -10,13 +10,18 @@ from flows.health.incidents import Happening, Incident
 from flows.health.ledger import Outbox
 from flows.health.verdicts import Remembered
 
-__all__ = ["BAD", "GOOD", "VERSION", "Episode", "State", "Track"]
+__all__ = ["BAD", "GOOD", "VERSION", "Episode", "State", "Track", "memory_name"]
 
 VERSION = 1
 """Grows when an older text can no longer be read."""
 
 GOOD, BAD = ".", "x"
 """One result of a track."""
+
+
+def memory_name(stack: str) -> str:
+    """Under which name a stack's state is kept in Prefect's variables."""
+    return f"health_{stack}_state"
 
 
 class Track(BaseModel):

@@ -46,9 +46,9 @@ def artifact(verdicts: Mapping[str, Verdict], state: State) -> Summary:
         casualties = f"; takes along {', '.join(incident.casualties)}" if incident.casualties else ""
         flapping = "; comes and goes" if incident.flapping else ""
         since = f"since {incident.since:%m-%d %H:%M} UTC"
-        shown.note(
-            f"**{incident.severity}** {incident.service} ({incident.aspect}) {since}: {incident.sentence}{casualties}{flapping}"
-        )
+        at_it = f"; {incident.acknowledged_by} is working on it" if incident.acknowledged_at else ""
+        what = f"{incident.sentence}{casualties}{flapping}{at_it}"
+        shown.note(f"**{incident.severity}** {incident.service} ({incident.aspect}) {since}: {what}")
     for incident in state.closed[:3]:
         length = in_words(incident.closed_at - incident.since) if incident.closed_at else ""
         shown.note(f"closed: {incident.service} ({incident.aspect}), {incident.severity}, lasted {length}")

@@ -12,19 +12,43 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from blocks.errors import ConditionFailed, StoreError
-from blocks.object_store import BackupStore
 from blocks.retry import retrying
 from flows.report import line
 
-__all__ = ["Entry", "Kind", "Trail", "months_between", "read"]
+__all__ = ["Entry", "Kind", "Named", "Shelf", "Trail", "months_between", "read"]
 
 Kind = Literal["diagnosed", "began", "ended", "closed", "told", "decided"]
 """Of a runbook: it has diagnosed, began and ended an action, closed its case. Of people: they were told, or have decided."""
+
+
+class Named(Protocol):
+    """An object of a listing."""
+
+    @property
+    def key(self) -> str:
+        """Its full key."""
+
+
+class Shelf(Protocol):
+    """What a trail needs of a store: the worker's, or the gateway's small one."""
+
+    @property
+    def root(self) -> str:
+        """Key prefix of the stack, with a slash at its end."""
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> str:
+        """Write an object; raises StoreError."""
+
+    def get(self, key: str) -> bytes:
+        """Read an object; raises StoreError."""
+
+    def list(self, prefix: str) -> Iterator[Named]:
+        """Yield the objects below a prefix; raises StoreError."""
 
 
 class Entry(BaseModel):
@@ -65,7 +89,7 @@ class Trail:
         owed: entries that the store has not taken yet, oldest first.
     """
 
-    store: BackupStore
+    store: Shelf
     owed: list[Entry] = field(default_factory=list)
 
     def add(self, entry: Entry) -> None:
@@ -100,7 +124,7 @@ class Trail:
         return [*found, *(entry for entry in self.owed if begin <= entry.at <= end)]
 
 
-def read(store: BackupStore, begin: datetime, end: datetime, *, incident: str = "") -> list[Entry]:
+def read(store: Shelf, begin: datetime, end: datetime, *, incident: str = "") -> list[Entry]:
     """Read the entries between two moments, oldest first; what somebody has damaged is left out, and said in the log.
 
     Args:
@@ -131,7 +155,7 @@ def _months(begin: datetime, end: datetime) -> Iterator[str]:
         year, month = (year, month + 1) if month < 12 else (year + 1, 1)
 
 
-def _write(store: BackupStore, entry: Entry) -> None:
+def _write(store: Shelf, entry: Entry) -> None:
     key, data = f"{_folder(store)}{entry.name}", entry.model_dump_json(exclude_defaults=True).encode()
     try:
         store.put(key, data, if_absent=True)  # tried again with the next entry: a store that is down must not hold up its cure
@@ -139,5 +163,5 @@ def _write(store: BackupStore, entry: Entry) -> None:
         return  # our own write, whose answer got lost: the name is drawn
 
 
-def _folder(store: BackupStore) -> str:
+def _folder(store: Shelf) -> str:
     return f"{store.root}audit/"

@@ -10,9 +10,7 @@ from prefect import flow
 from pydantic import BaseModel, Field
 
 from blocks.errors import GuardRefused, IntegrityError, SettingsError
-from blocks.object_store import BackupStore
 from blocks.settings import Settings
-from flows.documents import optional
 from flows.health.flow import memory_name
 from flows.health.incidents import Incident
 from flows.health.maintenance import windows_async
@@ -25,6 +23,7 @@ from flows.runbook import audit
 from flows.runbook.catalogue import Entry, entries
 from flows.runbook.decide import Decision, Policy, decide
 from flows.runbook.history import History, Try, load_history, save_history
+from flows.runbook.recording import record
 from flows.runbook.runs import PrefectRuns, Runs
 
 __all__ = ["DEPLOYMENT", "DispatchRequest", "carry_out", "dispatch", "entry_of", "runbook"]
@@ -81,7 +80,7 @@ async def runbook(request: DispatchRequest = DispatchRequest()) -> str:
         await dispatch(incident, decision, history, PrefectRuns(), now, by=request.by)
     finally:  # last: the store may be the patient, and takes its time to say so
         if decision.verb in _ACTS:
-            await asyncio.to_thread(_record, stack, entry_of(incident, decision, now, by=request.by, run=flow_run_id()))
+            await asyncio.to_thread(record, stack, entry_of(incident, decision, now, by=request.by, run=flow_run_id()))
     return said
 
 
@@ -151,17 +150,6 @@ def entry_of(incident: Incident, decision: Decision, now: datetime, *, by: str, 
         incident=incident.key,
         run=run,
     )
-
-
-def _record(stack: str, entry: audit.Entry) -> None:
-    """Write into the audit trail, where there is a store; a store that fails keeps nobody from healing."""
-    store = optional(BackupStore, stack)
-    if store is None:
-        line("audit: there is no store, so what was decided stands here only")
-        return
-    trail = audit.Trail(store)
-    trail.add(entry)
-    trail.close()
 
 
 def _said(decision: Decision, incident: str) -> str:

@@ -46,13 +46,14 @@ class Means:
     """What a run works with.
 
     Attributes:
-        stack: its name. trail: the audit trail. ask: raises ApprovalMissing unless a person approves what it is told.
+        stack: its name. trail: the audit trail. ask: raises ApprovalMissing unless a person approves what it is told, and
+            says who that was, where it is known.
         step: shows a step by its name while it is done. show: takes the artifact. tell: one line for who watches.
     """
 
     stack: str
     trail: Trail
-    ask: Callable[[str], None]
+    ask: Callable[[str], str | None]
     step: Callable[[str, Callable[[], object]], object] = at_once
     show: Callable[[Summary], None] = lambda _: None
     tell: Callable[[str], None] = line
@@ -108,8 +109,12 @@ class _Case:
         self.note("closed", what="; ".join(self._done), result="healed")
         return "healed"
 
-    def note(self, kind: Kind, *, what: str = "", result: str = "") -> None:
-        """Write into the audit trail; a dry run leaves no trace."""
+    def note(self, kind: Kind, *, what: str = "", result: str = "", by: str = "") -> None:
+        """Write into the audit trail; a dry run leaves no trace.
+
+        Args:
+            by: who it was, where it was another one than who runs it.
+        """
         if self._request.dry_run:
             return
         request = self._request
@@ -121,7 +126,7 @@ class _Case:
                 service=self._runbook.service,
                 what=what,
                 result=result,
-                by=request.by or "by hand",
+                by=by or request.by or "by hand",
                 why=request.why,
                 incident=request.incident,
                 run=flow_run_id(),
@@ -160,11 +165,11 @@ class _Case:
             return
         what = f"{self._means.stack}: {self._runbook.service}: {action.describe()} ({action.asks})"
         try:
-            self._means.ask(what)
+            by = self._means.ask(what)
         except ApprovalMissing as error:
             self.note("decided", what=what, result=str(error))
             raise
-        self.note("decided", what=what, result="approved")
+        self.note("decided", what=what, result="approved", by=by or "")
 
     def _carry_out(self, action: Action) -> bool:
         """Do one action; one that fails is a rung that did not hold. Returns whether it held."""

@@ -12,9 +12,11 @@ from blocks.s3_light import LightStore
 from blocks.settings import Settings
 from flows.health.history_store import DayCache
 from flows.health.targets import Targets
-from railway.gateway.answering import PrefectAnswers
+from flows.runbook.answering import PrefectAnswers
+from flows.runbook.desk import Desk
 from railway.gateway.app import make_app
 from railway.gateway.hooks import Hooks
+from railway.gateway.recording import Recorder
 from railway.gateway.serving import listen, make_server
 from railway.gateway.slack import Slack, WebSpeaker
 from railway.gateway.source import FileSource, PrefectSource, Source
@@ -44,8 +46,10 @@ def main(argv: list[str] | None = None) -> int:
         source: Source = FileSource(options.state) if options.state else PrefectSource(settings.stack_name)
         keeper = Keeper(settings.stack_name, source, _history(settings))
         starter, teller = PrefectStarter(), PrefectTeller()
-        slack = Slack(settings, starter, teller, PrefectAnswers(settings.stack_name), WebSpeaker())
-        routes = [*Hooks(settings, teller).handlers, *slack.handlers]
+        record = Recorder(settings.stack_name, _store(settings)).record
+        desk, answers = Desk(settings.stack_name, record), PrefectAnswers(settings.stack_name, record)
+        slack = Slack(settings, starter, teller, answers, WebSpeaker(), desk)
+        routes = [*Hooks(settings, teller, desk).handlers, *slack.handlers]
         app = make_app(
             settings.stack_name, keeper, starter, settings.gateway_token, public=settings.gateway_public, routes=routes
         )
@@ -65,9 +69,14 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _history(settings: Settings) -> DayCache | None:
+def _store(settings: Settings) -> LightStore | None:
     store = Targets.from_settings(settings).store
-    return DayCache(LightStore(store.place, store.root, timeout=STORE_TIMEOUT)) if store else None
+    return LightStore(store.place, store.root, timeout=STORE_TIMEOUT) if store else None
+
+
+def _history(settings: Settings) -> DayCache | None:
+    store = _store(settings)
+    return DayCache(store) if store else None
 
 
 if __name__ == "__main__":

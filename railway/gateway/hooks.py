@@ -4,13 +4,15 @@ POST /hooks/railway        header X-Webhook-Secret
 POST /hooks/pagerduty      header X-PagerDuty-Signature
 POST /hooks/alertmanager   bearer token of its own
 
-Each becomes a Prefect event, once for a body. What comes of it is the automations' business.
+Each becomes a Prefect event, once for a body. What comes of it is the automations' business; only that somebody works on an
+incident, or does not any more, as PagerDuty tells it, is taken down here.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from uuid import UUID
@@ -19,8 +21,9 @@ from pydantic import SecretStr
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from blocks.errors import ServiceError
+from blocks.errors import GuardRefused, IntegrityError, ServiceError
 from blocks.settings import Settings
+from flows.runbook.desk import Working
 from railway.gateway import senders
 from railway.gateway.answers import body_of, problem, too_many
 from railway.gateway.security import LARGEST_HOOK, Limiter, client_of
@@ -29,6 +32,8 @@ from railway.gateway.telling import Teller, event_of, id_of
 
 __all__ = ["Hooks", "Seen"]
 
+_ACKNOWLEDGED = "stack.pagerduty.incident.acknowledged"
+_GIVEN_UP = {f"stack.pagerduty.incident.{kind}" for kind in ("unacknowledged", "reopened", "resolved")}
 _REMEMBERED = 5000
 """Bodies that are known as seen; the server drops those that are older."""
 
@@ -56,11 +61,13 @@ class Hooks:
 
     Attributes:
         settings: secrets of the senders, and which project and environment are ours.
-        teller: takes events. mistakes: wrong secrets by client. rate: of bodies by sender.
+        teller: takes events. desk: takes people's word that they work on an incident.
+        mistakes: wrong secrets by client. rate: of bodies by sender.
     """
 
     settings: Settings
     teller: Teller
+    desk: Working
     mistakes: Limiter = field(default_factory=lambda: Limiter(10, 6.0))
     rate: Limiter = field(default_factory=lambda: Limiter(60, 1.0))
     seen: Seen = field(default_factory=Seen)
@@ -94,6 +101,7 @@ class Hooks:
             self.settings.pagerduty_webhook_secret,
             lambda secret, body: senders.pagerduty_signed(header, body, secret),
             senders.of_pagerduty,
+            self._of_people,
         )
 
     async def alertmanager(self, request: Request) -> Response:
@@ -114,8 +122,9 @@ class Hooks:
         secret: SecretStr | None,
         is_theirs: Callable[[str, bytes], bool],
         read: Callable[[bytes], Told | None],
+        act: Callable[[Told], Awaitable[None]] | None = None,
     ) -> Response:
-        """Verify, read, tell. What is known already or about somebody else is answered 200: it is not sent again then."""
+        """Verify, read, tell, act. What is known already or about somebody else is answered 200: it is not sent again then."""
         if secret is None:
             name = "ALERTMANAGER_WEBHOOK_TOKEN" if sender == "alertmanager" else f"{sender.upper()}_WEBHOOK_SECRET"
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, f"set {name} on prefect-worker (openssl rand -hex 32)")
@@ -142,9 +151,26 @@ class Hooks:
             if told is None:
                 return JSONResponse({"status": "not ours"})
             await self.teller.tell(event_of(self.settings.stack_name, sender, told, event_id))
+            if act is not None:
+                await act(told)
         except Unreadable as error:
             return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{sender}: {error}")
         except ServiceError as error:
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
         self.seen.add(event_id)
         return JSONResponse({"status": "told", "event": told.event}, HTTPStatus.ACCEPTED)
+
+    async def _of_people(self, told: Told) -> None:
+        """Take down what a person did in PagerDuty. What is not open here is another service's business, or over.
+
+        Resolved there is not over here: the sweeps say when it is. Until then people are reminded again.
+        """
+        incident = told.payload.get("incident")
+        if not isinstance(incident, str):
+            return
+        by = f"pagerduty {told.payload.get('by', '')}".strip()
+        with suppress(GuardRefused, IntegrityError):
+            if told.event == _ACKNOWLEDGED:
+                await self.desk.acknowledge(incident, by)
+            elif told.event in _GIVEN_UP:
+                await self.desk.withdraw(incident, by)

@@ -26,6 +26,7 @@ from starlette.responses import Response
 from blocks.alerts.slack_message import ACKNOWLEDGE, APPROVE, REJECT, RUNBOOK
 from blocks.errors import StackError
 from blocks.settings import Settings
+from flows.runbook.desk import Working
 from railway.gateway.answering import Answers
 from railway.gateway.answers import body_of, problem, too_many
 from railway.gateway.hooks import Seen
@@ -97,7 +98,8 @@ class Slack:
 
     Attributes:
         settings: the signing secret, and who may press. starter: of the dispatcher. teller: takes events. answers: of runs.
-        speaker: says what came of it. now: seconds since 1970. mistakes: wrong signatures by client.
+        speaker: says what came of it. desk: takes people's word that they work on an incident.
+        now: seconds since 1970. mistakes: wrong signatures by client.
     """
 
     settings: Settings
@@ -105,6 +107,7 @@ class Slack:
     teller: Teller
     answers: Answers
     speaker: Speaker
+    desk: Working
     now: Callable[[], float] = time.time
     mistakes: Limiter = field(default_factory=lambda: Limiter(10, 6.0))
     seen: Seen = field(default_factory=Seen)
@@ -159,7 +162,8 @@ class Slack:
         except StackError as error:
             await self.speaker.say(press, str(error), to_all=False)
             return
-        await self.speaker.say(press, f"<@{press.user}>: {said}", to_all=True)
+        to_all = press.action != ACKNOWLEDGE  # of which the next sweep tells every channel
+        await self.speaker.say(press, f"<@{press.user}>: {said}", to_all=to_all)
 
     async def _do(self, press: Press) -> str:
         by = f"slack {press.user}"
@@ -167,12 +171,12 @@ class Slack:
             run = await self.starter.start(DISPATCH, {"request": {"incident": press.value, "by": by}})
             return f"the runbook is asked for: {run.url or run.run_id}"
         if press.action == ACKNOWLEDGE:
-            return "is working on it"
+            return await self.desk.acknowledge(press.value, by)
         return await self.answers.answer(UUID(press.value), approve=press.action == APPROVE, by=by)
 
 
 _EVENTS: Mapping[str, str] = {
-    ACKNOWLEDGE: "stack.incident.acknowledged",
+    ACKNOWLEDGE: "stack.acknowledgement.asked",
     RUNBOOK: "stack.runbook.asked",
     APPROVE: "stack.run.approved",
     REJECT: "stack.run.rejected",

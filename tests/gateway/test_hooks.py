@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from blocks.errors import ServiceError
+from blocks.errors import GuardRefused, IntegrityError, ServiceError, StackError
 from blocks.settings import Settings
 from flows.automations.wanted import HINTS
 from railway.gateway import senders
@@ -52,11 +52,32 @@ class Events:
 
 
 @dataclass
+class Counter:
+    """Where people's word is taken: remembers it, and fails when told to."""
+
+    words: list[tuple[str, str, str]] = field(default_factory=list)
+    failure: StackError | None = None
+
+    async def acknowledge(self, incident: str, by: str) -> str:
+        return self._take("acknowledge", incident, by)
+
+    async def withdraw(self, incident: str, by: str) -> str:
+        return self._take("withdraw", incident, by)
+
+    def _take(self, word: str, incident: str, by: str) -> str:
+        if self.failure is not None:
+            raise self.failure
+        self.words.append((word, incident, by))
+        return f"{word}: taken"
+
+
+@dataclass
 class Place:
     """A gateway that others tell things, and where these go."""
 
     served: Served
     events: Events
+    desk: Counter
 
     def railway(self, document: object, secret: str = SECRET) -> httpx.Response:
         return self.post("/hooks/railway", json.dumps(document).encode(), {"X-Webhook-Secret": secret})
@@ -76,8 +97,10 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     events = Events()
-    with serving(tmp_path, routes=Hooks(SETTINGS, events, mistakes=Limiter(10, 6.0, clock=lambda: 0.0)).handlers) as served:
-        yield Place(served, events)
+    desk = Counter()
+    hooks = Hooks(SETTINGS, events, desk, mistakes=Limiter(10, 6.0, clock=lambda: 0.0))
+    with serving(tmp_path, routes=hooks.handlers) as served:
+        yield Place(served, events, desk)
 
 
 def of_railway(kind: str = "Deployment.crashed", environment: str = "environment-1", **more: object) -> dict[str, Any]:
@@ -162,6 +185,39 @@ def test_what_is_said_in_pagerduty_becomes_an_event_with_our_incidents_key(place
     assert event["event"] == "stack.pagerduty.incident.acknowledged"
     assert event["payload"]["incident"] == "prod/redis/ping/20261126T025900Z"
     assert event["payload"]["by"] == "Ada Lovelace"
+    assert place.desk.words == [("acknowledge", "prod/redis/ping/20261126T025900Z", "pagerduty Ada Lovelace")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [
+        ("incident.unacknowledged", "withdraw"),
+        ("incident.reopened", "withdraw"),
+        ("incident.resolved", "withdraw"),
+        ("incident.triggered", ""),
+        ("incident.priority_updated", ""),
+    ],
+)
+def test_who_gives_up_in_pagerduty_or_resolves_there_has_people_reminded_until_the_sweeps_say_it_is_over(
+    place: Place, kind: str, word: str
+) -> None:
+    document = {"event": {**OF_PAGERDUTY["event"], "event_type": kind}}
+    assert place.pagerduty(document).status_code == 202
+    assert [one[0] for one in place.desk.words] == ([word] if word else [])
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [(GuardRefused("not open"), 202), (IntegrityError("damaged"), 202), (ServiceError("Prefect's API failed"), 503)],
+)
+def test_what_is_not_open_is_nobodys_business_and_what_could_not_be_taken_down_is_sent_again(
+    place: Place, failure: StackError, code: int
+) -> None:
+    place.desk.failure = failure
+    assert place.pagerduty(OF_PAGERDUTY).status_code == code
+    place.desk.failure = None
+    again = place.pagerduty(OF_PAGERDUTY)
+    assert (again.status_code, len(place.desk.words)) == ((202, 1) if code == 503 else (200, 0))
 
 
 def test_a_notification_of_alertmanager_becomes_an_event_with_the_names_of_its_alerts(place: Place) -> None:
@@ -221,7 +277,7 @@ def test_a_signature_is_of_the_body_and_one_of_several_is_enough(place: Place) -
 @pytest.mark.parametrize("sender", ["railway", "pagerduty", "alertmanager"])
 def test_without_a_secret_of_ours_nobody_may_and_it_says_what_to_set(tmp_path: Path, sender: str) -> None:
     events = Events()
-    with serving(tmp_path, routes=Hooks(Settings(stack_name="prod"), events).handlers) as served:
+    with serving(tmp_path, routes=Hooks(Settings(stack_name="prod"), events, Counter()).handlers) as served:
         answer = served.http.post(f"/hooks/{sender}", json=of_railway(), headers={"X-Webhook-Secret": ""})
     assert answer.status_code == 503
     assert f"set {sender.upper()}_WEBHOOK_" in answer.json()["error"]
@@ -235,9 +291,9 @@ def test_who_guesses_is_stopped_and_who_knows_the_secret_is_not(place: Place) ->
 
 
 def test_a_sender_that_tells_too_much_is_told_to_wait_and_the_others_are_not(tmp_path: Path) -> None:
-    hooks = Hooks(SETTINGS, Events(), rate=Limiter(3, 7.0, clock=lambda: 0.0))
+    hooks = Hooks(SETTINGS, Events(), Counter(), rate=Limiter(3, 7.0, clock=lambda: 0.0))
     with serving(tmp_path, routes=hooks.handlers) as served:
-        place = Place(served, Events())
+        place = Place(served, Events(), Counter())
         answers = [place.railway(of_railway(timestamp=str(number))) for number in range(4)]
         assert [answer.status_code for answer in answers] == [202] * 3 + [429]
         assert answers[-1].headers["retry-after"] == "7"

@@ -18,7 +18,7 @@ import pytest
 from pydantic import SecretStr
 
 from blocks.alerts.slack_message import ACKNOWLEDGE, APPROVE, REJECT, RUNBOOK, buttons
-from blocks.errors import ServiceError, StackError
+from blocks.errors import GuardRefused, ServiceError, StackError
 from blocks.settings import Settings
 from railway.gateway.security import Limiter
 from railway.gateway.senders import REPLAY_SECONDS
@@ -27,7 +27,7 @@ from railway.worker.environments import GATEWAYS
 from shared.engines.process import wait_until
 from tests.alerts.notices import KEY, notice
 from tests.gateway.serving import Runs, Served, serving
-from tests.gateway.test_hooks import Events
+from tests.gateway.test_hooks import Counter, Events
 
 SECRET = "canary-signing-51aa"
 RUN = "0b0f6f0e-7f6c-4d57-9f8b-1f3a0c9b6e11"
@@ -67,6 +67,7 @@ class Place:
     runs: Runs
     asked: Asked
     said: Said
+    desk: Counter
 
     def press(
         self, action: str, value: str, *, user: str = "U042ADA", secret: str = SECRET, age: float = 0, number: int = 1
@@ -107,16 +108,17 @@ def body_of(action: str, value: str, user: str = "U042ADA", number: int = 1) -> 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    runs, events, asked, said = Runs(), Events(), Asked(), Said()
-    slack = Slack(SETTINGS, runs, events, asked, said, mistakes=Limiter(1000, 1.0))
+    runs, events, asked, said, desk = Runs(), Events(), Asked(), Said(), Counter()
+    slack = Slack(SETTINGS, runs, events, asked, said, desk, mistakes=Limiter(1000, 1.0))
     with serving(tmp_path_factory.mktemp("slack"), routes=slack.handlers) as served:
-        yield Place(served, events, runs, asked, said)
+        yield Place(served, events, runs, asked, said, desk)
 
 
 @pytest.fixture
 def place(shared: Place) -> Place:
     """The same gateway, with nothing pressed yet."""
     shared.events.told, shared.said.sentences, shared.asked.answers = [], [], []
+    shared.desk.words, shared.desk.failure = [], None
     shared.runs.started, shared.runs.parameters, shared.runs.failure, shared.asked.failure = [], [], None, None
     return shared
 
@@ -134,16 +136,24 @@ def test_the_runbook_is_asked_for_by_who_pressed_and_everybody_sees_it(place: Pl
     assert [event["event"] for event in place.events.told] == ["stack.runbook.asked"]
 
 
-def test_an_acknowledged_incident_is_an_event_and_said_to_all(place: Place) -> None:
+def test_an_acknowledgement_is_taken_down_with_who_pressed_who_alone_hears_it_at_once(place: Place) -> None:
     place.press(ACKNOWLEDGE, KEY, number=20)
-    assert place.heard() == [("<@U042ADA>: is working on it", True)]
+    assert place.heard() == [("<@U042ADA>: acknowledge: taken", False)], "the next sweep tells everybody"
+    assert place.desk.words == [("acknowledge", KEY, "slack U042ADA")]
     (event,) = place.events.told
     assert (event["event"], event["payload"]["of"], event["payload"]["by"]) == (
-        "stack.incident.acknowledged",
+        "stack.acknowledgement.asked",
         KEY,
         "slack U042ADA",
     )
     assert place.runs.started == []
+
+
+def test_an_incident_that_is_over_cannot_be_acknowledged_and_who_pressed_is_told(place: Place) -> None:
+    place.desk.failure = GuardRefused("it is not open, or not any more")
+    place.press(ACKNOWLEDGE, KEY, number=21)
+    assert place.heard() == [("it is not open, or not any more", False)]
+    assert place.events.told == []
 
 
 @pytest.mark.parametrize(("action", "approve"), [(APPROVE, True), (REJECT, False)])
@@ -203,7 +213,7 @@ def test_what_slack_has_not_signed_is_refused(place: Place) -> None:
 
 
 def test_without_a_signing_secret_it_says_what_to_set(tmp_path: Path) -> None:
-    slack = Slack(Settings(stack_name="prod"), Runs(), Events(), Asked(), Said())
+    slack = Slack(Settings(stack_name="prod"), Runs(), Events(), Asked(), Said(), Counter())
     with serving(tmp_path, routes=slack.handlers) as served:
         answer = served.http.post("/hooks/slack", content=body_of(APPROVE, RUN))
     assert (answer.status_code, "set SLACK_SIGNING_SECRET" in answer.json()["error"]) == (503, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+from flows.health.acknowledged import Acknowledgement
 from flows.health.incidents import Happening, Incident
 from flows.health.judge import Judgement, judge
 from flows.health.observation import Observation, Status
@@ -34,6 +35,7 @@ class Watch:
 
     Attributes:
         state: as the last sweep left it. now: of the next sweep. happenings: all so far, oldest first.
+        acknowledged: who works on which incident; None: nobody could look.
     """
 
     def __init__(self, policy: Policy | None = None) -> None:
@@ -42,11 +44,12 @@ class Watch:
         self.now = BEGAN
         self.happenings: list[Happening] = []
         self.windows: list[Window] = []
+        self.acknowledged: dict[str, Acknowledgement] | None = {}
         self.last: Judgement | None = None
 
     def observe(self, observations: Sequence[Observation]) -> list[Happening]:
         """One sweep; returns what happened in it."""
-        self.last = judge(self.state, observations, self.policy, self.now, self.windows)
+        self.last = judge(self.state, observations, self.policy, self.now, self.windows, self.acknowledged)
         self.state = self.last.state.model_copy(update={"unemitted": ()})
         self.now += EVERY
         self.happenings += self.last.happenings
