@@ -63,6 +63,7 @@ BY_HAND = {
     "drain-queue/runbook",
     "retention/runbook",
     "replay-events/runbook",
+    "split-shared-database/runbook",
     "redis-memory/runbook",
     "redis-policy/runbook",
     "restart-service/runbook",
