@@ -42,6 +42,7 @@ class PrefectServer:
     Args:
         directory: holds database, log and PREFECT_HOME; private to the server.
         cache: folder for prepared databases, one per version of Prefect.
+        registered: a prepared database that has more in it, to begin with where it exists (`registered.py`), or None.
         auth: `user:password` that clients must send, or None for an open server.
         schedules: whether the schedules of deployments make runs.
         settings: of Prefect, besides and instead of the sandbox's own.
@@ -54,6 +55,7 @@ class PrefectServer:
         directory: Path,
         cache: Path,
         *,
+        registered: Path | None = None,
         auth: str | None = None,
         schedules: bool = True,
         settings: Mapping[str, str] | None = None,
@@ -64,7 +66,9 @@ class PrefectServer:
         self.auth = auth
         self._settings = settings or {}
         self.schedules = schedules
-        self._prepared = cache.resolve() / f"prefect-{version('prefect')}.sqlite"
+        self.prepared = cache.resolve() / f"prefect-{version('prefect')}.sqlite"
+        self._registered = registered
+        self.is_registered = False
         self.ui_url = f"http://{self.host}:{(port := free_port())}"
         self.api_url = f"{self.ui_url}/api"
         self._process = ManagedProcess(
@@ -108,14 +112,17 @@ class PrefectServer:
             return
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         is_new = not self.database.exists()
-        if is_new and self._prepared.exists():
-            shutil.copyfile(self._prepared, self.database)
+        if is_new and self._registered is not None and self._registered.exists():
+            shutil.copyfile(self._registered, self.database)
+            is_new, self.is_registered = False, True
+        if is_new and self.prepared.exists():
+            shutil.copyfile(self.prepared, self.database)
             is_new = False
         self._process.env.update(self._server_environment(prepare=is_new))
         with httpx.Client(timeout=5.0, trust_env=False) as client:
             self._process.start(lambda: self._is_ready(client), timeout=timeout)
         if is_new:
-            keep_copy(self.database, self._prepared)  # before anybody has put something into it
+            keep_copy(self.database, self.prepared)  # before anybody has put something into it
 
     def stop(self) -> None:
         """Stop the server; its database stays."""

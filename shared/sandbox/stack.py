@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -30,6 +31,7 @@ from shared.sandbox.prefect_server import PrefectServer
 from shared.sandbox.prefect_worker import PrefectWorker
 from shared.sandbox.railway_runtime.catalogue import Catalogue
 from shared.sandbox.railway_runtime.registry import IMAGES
+from shared.sandbox.registered import digest_of, keep_registered
 from shared.sandbox.registry import RegistryDouble
 from shared.sandbox.together import Commands, stop_together, together
 
@@ -41,6 +43,8 @@ STATE = ROOT / ".sandbox"
 T = TypeVar("T")
 
 _POOL = "ops"
+_SOURCES = tuple(ROOT / name for name in ("flows", "blocks", "railway", "requirements.lock"))
+"""What the deployments' schemas of parameters are made from."""
 
 
 class Sandbox:
@@ -98,6 +102,8 @@ class Sandbox:
         self._fresh = fresh
         self._schedules = schedules
         self._deployments = deployments.absolute()
+        digest = digest_of(self._deployments, _SOURCES, version("prefect"))
+        self._registered = STATE / "cache" / f"registered-{digest}.sqlite"
         self._api_auth = api_auth
         self._report = report
         self._lock = DirectoryLock(self.directory)
@@ -144,6 +150,8 @@ class Sandbox:
                     "deployments": self._deploy,
                 }
             self._start_together(later)
+            if self.has_prefect:
+                self._keep_registered()
         except BaseException:
             self.stop()
             raise
@@ -266,7 +274,11 @@ class Sandbox:
             self.applications.install()
         if self.has_prefect:
             self._server = PrefectServer(
-                self.directory / "prefect", STATE / "cache", auth=self._api_auth, schedules=self._schedules
+                self.directory / "prefect",
+                STATE / "cache",
+                registered=self._registered,
+                auth=self._api_auth,
+                schedules=self._schedules,
             )
             self._api = PrefectApi(self._server.api_url, auth=self._api_auth)
             self._worker = PrefectWorker(self.logs, _POOL, self._api, self.environment())
@@ -296,11 +308,17 @@ class Sandbox:
         self.api.create_process_pool(_POOL)
 
     def _deploy(self) -> None:
+        if self.server.is_registered:
+            return  # by an earlier sandbox, of the same flows
         self._run("deployments", ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(self._deployments)])
 
     def _run(self, name: str, arguments: list[str]) -> None:
         log = self.logs / f"{name}.log"
         self._commands.run(name, arguments, log=log, env=self.environment(), cwd=ROOT, timeout=300.0)
+
+    def _keep_registered(self) -> None:
+        if not self.server.is_registered and self.server.prepared.exists():
+            keep_registered(self.server.database, self.server.prepared, self._registered)
 
     def _start_together(self, steps: dict[str, Callable[[], None]]) -> None:
         together(steps, report=self._ready, give_up=self._end)
