@@ -55,7 +55,8 @@ class Known:
         project: name of the new one. manifest: of the set; None where there is none that can be used: set_error.
         faults: of keys and images, a sentence each. order_error: why the stack cannot be deployed, or empty.
         journal: of a rebuild of this project that was begun before. strangers: services in the project that it did not make.
-        plan: lines of the deploy. wrong: what the smoke test says of a rebuild that is done.
+        alive: services of the old stack that still run. plan: lines of the deploy.
+        wrong: what the smoke test says of a rebuild that is done.
     """
 
     project: str
@@ -65,6 +66,7 @@ class Known:
     order_error: str = ""
     journal: RebuildJournal | None = None
     strangers: Sequence[str] = ()
+    alive: Sequence[str] = ()
     plan: Sequence[str] = field(default=())
     wrong: Sequence[str] = ()
 
@@ -167,6 +169,11 @@ def decide(known: Known, ladder: tuple[Action, ...]) -> Diagnosis:
         return needs_a_person(known.order_error)
     if known.faults:
         return needs_a_person("; ".join(known.faults))
+    if known.alive:
+        return needs_a_person(
+            f"{', '.join(known.alive)} of the old stack still run: two stacks of one name would copy into the same second "
+            "store; heal that one, or stop its services in Railway's dashboard first"
+        )
     if known.strangers:
         names = ", ".join(known.strangers[:5])
         return needs_a_person(

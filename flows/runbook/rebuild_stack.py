@@ -9,7 +9,16 @@ from dataclasses import dataclass, replace
 from prefect import flow
 from pydantic import Field
 
-from blocks.errors import IntegrityError, RailwayRefused, RestoreRefused, SettingsError, StackError
+from blocks.errors import (
+    AccessDenied,
+    IntegrityError,
+    RailwayError,
+    RailwayRefused,
+    RestoreRefused,
+    SettingsError,
+    StackError,
+)
+from blocks.railway import from_settings
 from flows.backup.manifest import Manifest
 from flows.backup.sets import new_set_id
 from flows.copy import catalogue as copies
@@ -27,6 +36,7 @@ from flows.runbook.rebuilding import Builder, Place
 from flows.runbook.running import carry_out
 from flows.runbook.triage import OUTAGE
 from flows.stack import Stack
+from railway.stack import STARTER
 
 __all__ = ["Rebuild", "RebuildRequest", "rebuild_stack"]
 
@@ -52,8 +62,7 @@ class RebuildRequest(RunbookRequest, Asked):
 def rebuild_stack(request: RebuildRequest = RebuildRequest()) -> str:
     """Make a whole environment anew, on a new Railway project, from a backup set and the keys alone.
 
-    Symptom: the project on Railway is gone, or cannot be trusted any more: deleted, its account locked, its volumes lost. Or a
-    second environment of the same data is wanted, to test on.
+    Symptom: the project on Railway is gone, or cannot be trusted any more: deleted, its account locked, its volumes lost.
 
     Diagnosis: which set of the second store it is made from, and what is in it; whether the keys in the environment of this
     program are those that its data was written with (their fingerprints are in the manifest, signed): LITELLM_SALT_KEY,
@@ -63,8 +72,8 @@ def rebuild_stack(request: RebuildRequest = RebuildRequest()) -> str:
     restore everything from the second store, beside the empty databases, compared, then swapped; start LiteLLM and Langfuse on
     it; send a request through. Each step is written down in the second store: ended half-way, it is run again and goes on.
 
-    When not to: where the old project still runs: two stacks of one name would copy into the same second store; give the test
-    environment another one. Where one service or one database is lost: restart-service, restore/on-demand. Starter stacks have
+    When not to: where the old project still runs: two stacks of one name would copy into the same second store; stop its
+    services first. Where one service or one database is lost: restart-service, restore/on-demand. Starter stacks have
     no worker that could restore. DNS and clients are led to the new addresses by people; the way back is to delete the project.
 
     Args:
@@ -121,10 +130,11 @@ class Rebuild(Runbook):
         order, order_error = self._worded()
         self._order = order
         faults: list[str] = []
+        components = journal.components if journal else self.request.components
         if manifest is not None:
             keys = keys_of(self.environment, self.stack.keys)
             try:
-                faults = unfit(manifest, chosen(manifest, self.request.components), keys, self.environment, order)
+                faults = unfit(manifest, chosen(manifest, components), keys, self.environment, order)
             except (RestoreRefused, SettingsError) as error:
                 faults = [str(error)]
         known = Known(
@@ -135,6 +145,7 @@ class Rebuild(Runbook):
             order_error=order_error,
             journal=journal,
             strangers=self._strangers(journal),
+            alive=self._alive(),
             plan=make_plan(order, Present()).lines() if order else (),
             wrong=self.wrong() if journal is not None and journal.phase == "done" else (),
         )
@@ -172,6 +183,23 @@ class Rebuild(Runbook):
         why = reasons(order, Present())
         return (None, "; ".join(why)) if why else (order, "")
 
+    def _alive(self) -> list[str]:
+        """Name the services of the old stack that still run, where this program knows its project; else none."""
+        settings = self.stack.settings
+        if not (settings.railway_project_id and settings.railway_environment_id):
+            return []
+        place = from_settings(settings)
+        if place is None:
+            return []
+        try:
+            with place.open() as api:
+                found = api.inventory().services
+        except (AccessDenied, RailwayError) as error:
+            line(f"the old project is not to be seen: {error}")
+            return []
+        runs = {name for name, one in found.items() if any(each.status.active and not each.stopped for each in one.active)}
+        return [name for name in STARTER if name in runs]
+
     def _strangers(self, journal: RebuildJournal | None) -> list[str]:
         """Name the services that are in the project and that no rebuild has made."""
         if journal is not None and journal.phase != "begun":
@@ -205,10 +233,6 @@ class _Make(Action):
             f"make the project {self.runbook.request.project}, deploy {self.runbook.stack.name} there, restore {self.set_id} "
             f"from the second store, start what uses it{done}"
         )
-
-    def needless(self) -> str:
-        """As in `Action`."""
-        return ""
 
     def do(self) -> str:
         """As in `Action`."""

@@ -29,11 +29,13 @@ from flows.runbook.rebuild_facts import FOLDER, Known, RebuildJournal, decide, k
 from flows.runbook.rebuild_stack import Rebuild, RebuildRequest, rebuild_of
 from flows.runbook.rebuilding import Patience
 from flows.stack import Stack
+from shared.engines.process import wait_until
 from shared.sandbox.railway_api import RailwayStandIn
 from shared.sandbox.railway_api.options import Pace as PlatformPace
 from tests.deploy.quiet_runtime import QuietRuntime
 from tests.manifests import NIGHT, clickhouse, manifest, postgres, signed, stack_of, stored
 from tests.runbook.cases import IMPATIENT, Desk
+from tests.sandbox.railway_operator import Operator
 
 IMAGE = "ghcr.io/acme/stack-operations:0.1.0"
 CHANGES = ("projectCreate", "serviceCreate", "serviceInstanceDeployV2")
@@ -198,6 +200,22 @@ def test_a_project_that_holds_somebody_elses_services_is_left_alone(safe: Safe, 
     with pytest.raises(NotHealed, match=r"the project again is not empty \(their-shop\)"):
         desk.heal(safe.rebuild())
     assert (safe.changes(), safe.journals()) == (before, [])
+
+
+def test_while_the_old_stack_still_runs_no_second_one_of_its_name_is_made(safe: Safe, desk: Desk) -> None:
+    old = Operator(safe.railway)
+    _, service_id = old.service("postgres:16", name="postgres")
+    deployment = old.deployed(service_id)
+    ids = {"railway_project_id": safe.railway.project_id, "railway_environment_id": safe.railway.environment_id}
+    safe.stack = replace(safe.stack, settings=safe.stack.settings.model_copy(update=ids))
+    before = safe.changes()
+    with pytest.raises(NotHealed, match="postgres of the old stack still run: two stacks of one name"):
+        desk.heal(safe.rebuild())
+    assert (safe.changes(), safe.journals()) == (before, [])
+    old.act("deploymentStop", deployment)
+    wait_until(lambda: not safe.railway.running("postgres"), timeout=60, what="it to stop")
+    assert desk.heal(safe.rebuild(), RebuildRequest(dry_run=True)) == "can heal"
+    old.close()
 
 
 def test_nothing_is_made_where_nobody_approves_and_a_dry_run_leaves_no_trace(safe: Safe, desk: Desk) -> None:
