@@ -199,6 +199,19 @@ def test_every_service_is_described_whole(variant: Variant, major: LangfuseMajor
         assert all(one.what for one in given)
 
 
+def test_what_people_set_for_runbooks_and_hooks_is_carried_to_the_worker_by_a_deploy() -> None:
+    theirs = ("_webhook_secret", "_webhook_token", "_signing_secret")
+    wanted = {
+        one for one in Settings.model_fields if one.startswith("runbook_") or one.endswith(theirs) or one == "slack_users"
+    }
+    variables = shipped().services["prefect-worker"].variables
+    for name in sorted(wanted):
+        value = variables.get(name.upper())
+        assert isinstance(value, Secret), f"{name.upper()} belongs into OPTIONAL of railway/services/prefect.py"
+        assert (value.kind, value.required) == (SecretKind.GIVEN, False)
+    assert {"runbook_switches", "slack_signing_secret", "pagerduty_webhook_secret"} <= wanted
+
+
 def test_an_image_for_a_service_that_is_not_there_is_a_mistake_and_said() -> None:
     with pytest.raises(ValueError, match="prefect-worker, which it has not"):
         build("starter", images={"prefect-worker": "ghcr.io/example/stack-operations:0.1.0"})
