@@ -23,6 +23,7 @@ CAUSES: Sequence[type[Cause]] = (
     langfuse.WorkerWedged,
     public.CertificateExpires,
     trust.KeyRemoved,
+    trust.SaltChanged,
     backups.SetsGone,
     backups.DrillFailed,
     outages.WorkerHangs,

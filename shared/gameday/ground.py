@@ -200,11 +200,15 @@ class Ground:
         self.api.graphql.run(_CUSTOM_DOMAIN, input=wanted)
         self.railway.verify(domain)
 
-    def send_trace(self) -> None:
-        """Send a request through LiteLLM, which traces it in Langfuse."""
+    def gateway(self) -> httpx.Client:
+        """A client of LiteLLM that has the master key."""
         environment = self.environment
         key = {"Authorization": f"Bearer {environment['LITELLM_MASTER_KEY']}"}
-        with httpx.Client(base_url=environment["LITELLM_URL"], headers=key, trust_env=False, timeout=60) as client:
+        return httpx.Client(base_url=environment["LITELLM_URL"], headers=key, trust_env=False, timeout=60)
+
+    def send_trace(self) -> None:
+        """Send a request through LiteLLM, which traces it in Langfuse."""
+        with self.gateway() as client:
             models = client.get("/v1/models").raise_for_status().json()["data"]
             asked = {"model": models[0]["id"], "messages": [{"role": "user", "content": "ping"}]}
             client.post("/v1/chat/completions", json=asked).raise_for_status()

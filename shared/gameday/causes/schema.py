@@ -64,18 +64,20 @@ class PrismaFailed(Cause):
 
 
 class ForeignTable(Cause):
-    """A table of another application is in LiteLLM's database, whose next upgrade may drop it."""
+    """A table of another application is in LiteLLM's database, whose next upgrade may drop it: a person puts it elsewhere."""
 
-    key, numbers, what = "foreign-table", (10,), "a table of Langfuse is in LiteLLM's database"
+    key, numbers, what = "foreign-table", (10,), "a table of somebody else is in LiteLLM's database"
     service, aspects = "postgres", ("foreign-tables",)
+    runbook = "split-shared-database"
+    hands_over = True
 
     def cause(self) -> None:
         """As in `Cause`."""
-        self.ground.postgres("litellm", "CREATE TABLE IF NOT EXISTS trace_sessions (id text PRIMARY KEY)")
+        self.ground.postgres("litellm", "CREATE TABLE IF NOT EXISTS gameday_notes (id text PRIMARY KEY)")
 
     def undo(self) -> None:
         """As in `Cause`."""
-        self.ground.postgres("litellm", "DROP TABLE IF EXISTS trace_sessions")
+        self.ground.postgres("litellm", "DROP TABLE IF EXISTS gameday_notes")
 
 
 class BackgroundMigrationFailed(Cause):

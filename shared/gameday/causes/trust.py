@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 
 from shared.gameday.causes.cause import Cause
 
-__all__ = ["ImageCompromised", "KeyRemoved"]
+__all__ = ["ImageCompromised", "KeyRemoved", "SaltChanged"]
 
-_KEY = "LITELLM_MASTER_KEY"
+_KEY, _SALT = "LITELLM_MASTER_KEY", "LITELLM_SALT_KEY"
 _STOLEN = "1.82.8"
 """Released with a program that sent keys away (facts: apps.md 1.6)."""
 
@@ -64,3 +65,38 @@ class ImageCompromised(Cause):
         """As in `Cause`."""
         image = self.ground.image("litellm")
         return f"{image} is configured" if _STOLEN in image else ""
+
+
+class SaltChanged(Cause):
+    """A person changes LITELLM_SALT_KEY and deploys; then somebody adds a model, whose key is sealed with the new one.
+
+    Which of the two keys is the right one only a person knows, who puts the old one back.
+    """
+
+    key, numbers, what = "key-mismatch", (20,), "LiteLLM's salt key is changed, then a model is added"
+    service, aspects = "litellm", ("salt-key",)
+    runbook = "key-mismatch"
+    hands_over = True
+    _before = ""
+
+    def cause(self) -> None:
+        """As in `Cause`."""
+        ground = self.ground
+        self._before = ground.variables("litellm")[_SALT]
+        self._add("gameday-before")
+        ground.api.set_variables(ground.railway.service_id("litellm"), {_SALT: f"sk-{secrets.token_hex(16)}"})
+        ground.deploy("litellm")
+        self._add("gameday-after")
+
+    def undo(self) -> None:
+        """As in `Cause`."""
+        ground = self.ground
+        if self._before and ground.variables("litellm")[_SALT] != self._before:
+            ground.api.set_variables(ground.railway.service_id("litellm"), {_SALT: self._before})
+            ground.deploy("litellm")
+        ground.postgres("litellm", 'DELETE FROM "LiteLLM_ProxyModelTable" WHERE model_name LIKE %s', ["gameday-%"])
+
+    def _add(self, name: str) -> None:
+        parameters = {"model": "openai/gpt-4o-mini", "api_key": f"sk-{secrets.token_hex(16)}"}
+        with self.ground.gateway() as client:
+            client.post("/model/new", json={"model_name": name, "litellm_params": parameters}).raise_for_status()
