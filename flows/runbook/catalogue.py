@@ -65,6 +65,8 @@ def entries() -> Sequence[Entry]:
         _entry("recover-outage", "manual", None, ("deployment",)),
         _entry("rotate-secret", "manual", "litellm", ("version", "authentication")),
         _entry("rebuild-stack", "manual", None, ("deployment",)),
+        _entry("diagnostics", "manual", None, ()),  # the last ones: what a person gets where nothing else answers
+        _entry("postmortem", "manual", None, ()),
     )
 
 
