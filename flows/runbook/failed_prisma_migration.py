@@ -246,6 +246,10 @@ class PrismaMigration(Runbook):
         return [*(self._wrong_here() or left), *self._wrong_application()]
 
     def _wrong_here(self) -> list[str]:
+        """What the check says; nothing where the application has no URL here, so that the watch leaves its database alone."""
+        watched = self.targets.postgres.applications if self.targets.postgres else ()
+        if self.application.service not in dict(watched):
+            return []
         return wrong_with(observe_services(self.targets, {SERVICE}), SERVICE, (self.application.aspect,))
 
     def _wrong_application(self) -> list[str]:
