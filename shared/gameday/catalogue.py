@@ -23,6 +23,7 @@ CAUSES: Sequence[type[Cause]] = (
     langfuse.WorkerWedged,
     public.CertificateExpires,
     trust.KeyRemoved,
+    trust.ImageCompromised,
     trust.SaltChanged,
     backups.SetsGone,
     backups.DrillFailed,
