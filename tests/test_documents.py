@@ -10,6 +10,8 @@ from tests.documents import DOCUMENTS, ROOT, Command, commands
 ELSEWHERE = {
     "prefect deployment ls": "tests/nights/test_documents.py",
     "python -m blocks.alerts": "tests/alerts/test_main.py",
+    "python -m flows.runbook.acknowledge": "tests/health/test_acknowledging.py",
+    "python -m flows.runbook.answer": "tests/runbook/test_answering.py",
     'python shared/scripts/test_setup.py --litellm-url "$LITELLM_URL" --langfuse-url "$LANGFUSE_WEB_URL"': "tests/smoke",
 }
 """Commands that are no run of a deployment, and where they are executed; runs are in tests/nights and tests/deploy."""
