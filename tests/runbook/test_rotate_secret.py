@@ -23,7 +23,7 @@ from flows.runbook.doors import Door, Open, PostgresDoor, RedisDoor
 from flows.runbook.frame import RunbookRequest, Verdict
 from flows.runbook.restarting import Waits
 from flows.runbook.rotate_secret import Known, Rotating, decide
-from flows.runbook.rotation import BEFORE, IMMUTABLE, ROTATIONS, How, refusal, users_of
+from flows.runbook.rotation import AFTER, BEFORE, IMMUTABLE, ROTATIONS, How, refusal, users_of
 from railway.stack import Reference, SecretKind
 from shared.engines.postgres import PostgresEngine
 from shared.engines.process import free_port
@@ -190,6 +190,39 @@ def test_a_run_that_died_is_gone_on_with_by_the_next_one(town: Town, desk: Desk,
     assert town.heal(desk, SECRET, role.door, make=lambda: "another") == "healed"
     assert town.value(SECRET) == (NEW, ""), "it made no third one"
     assert (town.deployments(), role.opens(NEW)) == ({"litellm": 1}, True)
+
+
+@pytest.mark.long
+def test_a_run_that_died_while_it_changed_back_is_not_taken_for_a_change(town: Town, desk: Desk, role: Role) -> None:
+    class Died(Exception):
+        pass
+
+    class Deadly(Open):
+        def take(self, new: SecretStr, old: SecretStr) -> str:
+            if new.get_secret_value() == OLD:
+                raise Died
+            return role.door.take(new, old)
+
+    town.railway.refuse("no room", field="serviceInstanceDeployV2")
+    with pytest.raises(Died):
+        town.heal(desk, SECRET, Deadly())
+    assert (town.value(SECRET), role.opens(NEW)) == ((OLD, ""), True)
+    with pytest.raises(NotHealed, match="an earlier run gave it up, and died; changed back, nothing is different from before"):
+        town.heal(desk, SECRET, role.door, make=lambda: "another")
+    assert (role.opens(OLD), role.opens(NEW)) == (True, False)
+    assert town.operator.variables(town.ids["postgres"], unrendered=True)[f"LITELLM_DB_PASSWORD{AFTER}"] == ""
+    assert town.deployments() == {"litellm": 1}, "it may have got the other one"
+    assert town.heal(desk, SECRET, role.door) == "healed"
+
+
+def test_a_sealed_secret_is_left_to_a_person_and_a_sealed_salt_key_counts_as_one(town: Town, desk: Desk) -> None:
+    secret = "litellm/LITELLM_MASTER_KEY"
+    town.railway.seal("litellm", "LITELLM_SALT_KEY")
+    assert town.heal(desk, secret, Open(), RunbookRequest(dry_run=True)) == "can heal"
+    town.railway.seal("litellm", "LITELLM_MASTER_KEY")
+    with pytest.raises(NotHealed, match="it is sealed: nobody can read it"):
+        town.heal(desk, secret, Open())
+    assert town.deployments() == {}
 
 
 @pytest.mark.long
