@@ -211,9 +211,10 @@ class Mismatch(Runbook):
         if self.api is None or there is None:
             return dict(self.worker)
         values = self.api.variables(there.service_id, rendered=True)
-        found = values.get(self.whose.variable) or (
-            values.get("LITELLM_MASTER_KEY") if self.whose.application == "litellm" else ""
-        )
+        sealed = {one.name for one in self.api.variable_meta() if one.sealed and one.service_id == there.service_id}
+        found = values.get(self.whose.variable, "")
+        if not found and self.whose.application == "litellm" and self.whose.variable not in sealed:
+            found = values.get("LITELLM_MASTER_KEY", "")  # what LiteLLM seals with where it has no salt key
         own = {EFFECTIVE: SecretStr(found)} if found else {}  # sealed, it cannot be read: then the worker's has to do
         return {**own, **self.worker}
 

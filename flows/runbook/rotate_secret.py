@@ -214,11 +214,10 @@ class Rotating(Runbook):
         one, variables = self.rotation, unrendered(self.api)
         services = order(one, variables)
         ids = {name: found.service_id for name, found in self.api.inventory().services.items()}
-        sealed = any(
-            meta.sealed and meta.name == one.variable and meta.service_id == ids.get(one.service)
-            for meta in self.api.variable_meta()
-        )
-        known = Known(one, variables, sealed, self._wrong(services), self.busy(), self._unmade())
+        sealed = {meta.name for meta in self.api.variable_meta() if meta.sealed and meta.service_id == ids.get(one.service)}
+        for name in sealed - {one.variable}:  # nobody can read them; that they are there is what counts
+            variables.get(one.service, {}).setdefault(name, "sealed")
+        known = Known(one, variables, one.variable in sealed, self._wrong(services), self.busy(), self._unmade())
         uses = WORKER in users_of(one.service, one.variable, variables)
         return decide(known, lambda: self._ladder(services, uses))
 

@@ -168,6 +168,17 @@ def test_the_key_that_the_worker_was_deployed_with_is_put_back_once_a_person_app
         town.close()
 
 
+def test_a_sealed_salt_key_is_not_taken_for_none(vault: Vault, desk: Desk, tmp_path: Path) -> None:
+    vault.model("gpt", RIGHT)
+    town = Town(tmp_path, vault, RIGHT)
+    try:
+        town.operator.set_variables(town.ids["litellm"], {"LITELLM_MASTER_KEY": WRONG})
+        town.railway.seal("litellm", "LITELLM_SALT_KEY")
+        assert town.heal(desk, worker=RIGHT) == "nothing to do"
+    finally:
+        town.close()
+
+
 @pytest.mark.long
 def test_a_run_that_died_between_the_key_and_the_deployments_is_gone_on_with(
     langfuse: Vault, desk: Desk, tmp_path: Path
