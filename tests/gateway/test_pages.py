@@ -169,3 +169,14 @@ def test_times_and_sizes_are_said_as_people_do() -> None:
     assert duration(timedelta(seconds=20)) == "less than a minute"
     assert size(1_840_000_000) == "1.8 GB"
     assert (percent(1.0), percent(0.99999), percent(0.9271)) == ("100 %", "99.99 %", "92.71 %")
+
+
+def test_an_incident_that_somebody_works_on_says_so_without_the_name(sample_days: SampleDays) -> None:
+    state = published(now(), {"redis": "down"})
+    (told,) = state.open
+    at_work = {"acknowledged_at": now(), "acknowledged_by": "ada@example.com"}
+    acknowledged = told.model_copy(update={"incident": told.incident.model_copy(update=at_work)})
+    for one, shown in ((told, False), (acknowledged, True)):
+        page = pages.status_page("production", Known(state.model_copy(update={"open": [one]}), sample_days.read()), now())
+        assert ("critical, acknowledged" in Outline(page).text) is shown
+        assert "ada@example.com" not in page
