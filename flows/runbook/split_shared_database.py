@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,6 +15,7 @@ from blocks.railway import PROTECTED
 from flows.backup.sets import new_set_id
 from flows.deploy.flow import environment_of
 from flows.deploy.rollout import deploy_now
+from flows.health.maintenance import maintenance
 from flows.journals import load_all, save
 from flows.lease import utc_now
 from flows.report import flow_run_id, line
@@ -25,6 +28,7 @@ from flows.runbook.running import carry_out
 from flows.runbook.split_plan import SplitPlan, make_plan, shared_databases
 from flows.runbook.split_steps import steps_of
 from flows.stack import Stack
+from flows.upgrade.carry_out import WINDOW
 from flows.upgrade.engine import run_steps, undo_steps
 from flows.upgrade.journal import UpgradeJournal
 from flows.upgrade.live import Live
@@ -86,12 +90,10 @@ def split_shared_database(request: SplitRequest = SplitRequest()) -> str:
         return Verdict.PERSON.value
     with environment_of(stack.settings).open(allow=PROTECTED) as api:
         eyes = Eyes(stack, api, Live(stack))
-        if request.action == "undo":
-            return carry_out(TakeBack(eyes), request, stack, Pace(settle=10))
-        runbook = Shared(eyes, request.backup_hours)
+        runbook = TakeBack(eyes) if request.action == "undo" else Shared(eyes, request.backup_hours)
         ended = carry_out(runbook, request, stack, Pace(settle=10))
         if ended == "healed":
-            runbook.hand_over()
+            hand_over(eyes)
         return ended
 
 
@@ -137,7 +139,8 @@ class Shared(Runbook):
         found = shared_databases(aside(stack.need_postgres_admin()))
         facts = {"shared databases": ", ".join(found) or "none"}
         if not found:
-            return Diagnosis(Verdict.NOTHING, "LiteLLM and Langfuse share no database", facts)
+            others = "tables in LiteLLM's that are neither's are for a person to move or drop"
+            return Diagnosis(Verdict.NOTHING, f"LiteLLM and Langfuse share no database; {others}", facts)
         if len(found) > 1:
             return Diagnosis(Verdict.PERSON, f"{', '.join(found)} have tables of both: which one is in use?", facts)
         if busy := at_work(stack):
@@ -165,14 +168,6 @@ class Shared(Runbook):
         found = shared_databases(aside(stack.need_postgres_admin()))
         open_ones = [f"the split {begun.id} is {begun.phase}"] if (begun := _open(stack)) else []
         return [*(f"{one} has the tables of LiteLLM and of Langfuse" for one in found), *open_ones]
-
-    def hand_over(self) -> None:
-        """Deploy this project's own worker with the names that it has now, as the very last: this run may end with it."""
-        last = journals(self.eyes.stack)[-1]
-        for one in SplitPlan.model_validate(last.plan).consumers:
-            if one.protected and one.deployment:
-                line(f"{one.service}: deployed with the variables that are set now; a run that works in it ends with that")
-                deploy_now(self.eyes.api, one.service_id)
 
 
 @dataclass
@@ -241,7 +236,7 @@ class Carry(Action):
         """
         stack = self.eyes.stack
         steps, prove = steps_of(self.plan), proof_of(self.plan)
-        with stack.exclusive("split-shared-database") as lease:
+        with stack.exclusive("split-shared-database") as lease, _expected(stack, self.plan):
             context = SplitContext(stack, self.eyes.api, self.journal, lease, self.eyes.outside, self.pace)
             if self.back or self.journal.phase == "undoing":
                 return undo_steps(context, self.journal, steps, prove=prove)
@@ -249,6 +244,26 @@ class Carry(Action):
         return (
             f"{self.plan.shared} is {' and '.join(self.plan.targets)} now; kept as {self.plan.kept}, drop that by hand one day"
         )
+
+
+def hand_over(eyes: Eyes) -> None:
+    """Deploy this project's own worker with the names that it has now, as the very last: this run may end with it."""
+    last = journals(eyes.stack)[-1]
+    for one in SplitPlan.model_validate(last.plan).consumers:
+        if one.protected and one.deployment:
+            line(f"{one.service}: deployed with the variables that are set now; a run that works in it ends with that")
+            deploy_now(eyes.api, one.service_id)
+
+
+@contextmanager
+def _expected(stack: Stack, plan: SplitPlan) -> Iterator[None]:
+    """Tell the watch to expect it; outside a flow run there is no window."""
+    if not flow_run_id():
+        yield
+        return
+    services = [SERVICE, *plan.concerned]
+    with maintenance(stack.name, services, f"split of {plan.shared}", WINDOW, who="split-shared-database"):
+        yield
 
 
 def _open(stack: Stack) -> UpgradeJournal | None:

@@ -193,6 +193,7 @@ def test_a_run_that_breaks_off_is_gone_on_with_and_nothing_is_queued_twice(
     assert "queue 1 jobs again" in desk.asked[-1]
 
 
+@pytest.mark.long
 def test_the_queues_are_not_flooded_and_what_the_worker_does_not_get_through_is_left(
     langfuse: Langfuse, stack: Stack, desk: Desk
 ) -> None:
@@ -220,6 +221,7 @@ def test_a_refused_key_is_said_and_not_shown(langfuse: Langfuse, stack: Stack, d
     assert "canary" not in desk.text()
 
 
+@pytest.mark.long
 def test_only_the_project_and_the_time_that_were_asked_for(langfuse: Langfuse, stack: Stack, desk: Desk) -> None:
     wait_until(lambda: time.time() % 1 < 0.1, timeout=10, what="a new second: objects have whole ones")
     window = Window(datetime(2026, 11, 26, 2, tzinfo=UTC), utc_now().replace(microsecond=0) + _SECOND, "prj")
@@ -231,6 +233,7 @@ def test_only_the_project_and_the_time_that_were_asked_for(langfuse: Langfuse, s
     assert desk.heal(runbook(langfuse, stack, empty)) == "nothing to do"
 
 
+@pytest.mark.long
 def test_with_an_event_prefix_what_came_by_opentelemetry_is_said_to_be_lost_to_replays(
     s3_engine: S3Engine, queues: Queues, stack: Stack, desk: Desk
 ) -> None:

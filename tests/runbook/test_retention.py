@@ -135,6 +135,7 @@ def test_months_that_are_over_are_dropped_the_month_in_question_loses_its_old_ro
     assert desk.heal(runbook) == "nothing to do"
 
 
+@pytest.mark.long
 def test_a_table_that_is_not_partitioned_by_its_months_is_only_deleted_from(traces: Traces, stack: Stack, desk: Desk) -> None:
     prove(stack, clickhouse=traces.name)
     traces.run(f"DROP TABLE {traces.name}.traces SYNC")
@@ -235,6 +236,7 @@ def test_spend_logs_go_in_batches_also_out_of_partitions_and_the_audit_log_stays
     assert desk.heal(runbook) == "nothing to do"
 
 
+@pytest.mark.long
 def test_a_run_that_breaks_off_between_two_batches_is_gone_on_with_by_the_next(spend: Spend, stack: Stack, desk: Desk) -> None:
     prove(stack, postgres=spend.name)
     spend.db.execute(b"""CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN

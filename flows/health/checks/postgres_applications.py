@@ -65,7 +65,8 @@ async def _foreign_tables(opened: Session, _ledger: str, found: Findings) -> Non
     rows = await opened.rows(_FOREIGN)
     text = f"{len(rows)} tables in LiteLLM's database are not LiteLLM's, expected none"
     names = ", ".join(str(name) for (name,) in rows[:3])
-    todo = f"({names}) an upgrade of LiteLLM may drop them: give each application a database of its own, before any upgrade"
+    what = f"({names}) an upgrade of LiteLLM may drop them"
+    todo = f"{what}: give each application a database of its own (split-shared-database), before any upgrade"
     found.measure("foreign-tables", len(rows), 0, "tables", text, todo)
 
 
