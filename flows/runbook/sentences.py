@@ -53,13 +53,16 @@ def spoken() -> list[Said]:
 
 
 def sentence_of(said: list[Said], service: str, aspect: str) -> str:
-    """What people see first of an aspect: it is degraded before it is down.
+    """What people see first of an aspect, and what they see where it is down, if that is something else.
 
     Returns: empty where no check says anything that can be read without running it.
     """
     found = [one for one in said if _is(one.aspect, aspect)]
     mine = [one for one in found if service in _OF.get(one.module, (one.module.replace("_", "-"),))]
-    return next((one.sentence for one in sorted(mine or found, key=lambda one: one.down)), "")
+    first, worst = ([one.sentence for one in mine or found if one.down is down] for down in (False, True))
+    if first and worst and not worst[0].startswith(first[0]):
+        return f"{first[0]}; or: {worst[0]}"
+    return (worst or first or [""])[0]
 
 
 class _Reader(ast.NodeVisitor):

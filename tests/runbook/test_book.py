@@ -93,7 +93,12 @@ def test_what_the_index_says_is_what_the_check_says() -> None:
         sentences = [each.sentence for each in said if each.module == "redis" and each.aspect == one.aspect]
         patterns = [".+".join(re.escape(part) for part in sentence.split(GAP)) for sentence in sentences]
         assert any(re.match(pattern, one.sentence) for pattern in patterns), one.sentence
-    assert sentence_of(said, "redis", "memory").startswith("Redis uses "), "it is degraded before it is down"
+    memory = sentence_of(said, "redis", "memory")
+    assert memory.startswith("Redis uses "), "it is degraded before it is down"
+    assert memory.partition("; or: ")[2].startswith("Redis is full")
+    disk = sentence_of(said, "clickhouse", "disk")
+    assert "; or: " not in disk, "the same sentence, with more, is shown once"
+    assert disk.endswith("inserts fail and events are lost")
     assert sentence_of(said, "langfuse-worker", "ready").startswith("Langfuse worker is not ready")
     assert sentence_of(said, "langfuse-web", "ready").startswith("Langfuse web is not ready")
     assert sentence_of(said, "minio", "bucket-events").startswith("the object store refuses to "), "whatever the bucket's name"
