@@ -14,6 +14,7 @@ from typing import Any
 from prefect import flow
 from pydantic import Field
 
+from blocks.errors import StoreError
 from blocks.railway import RailwayEnvironment
 from flows.health.published import Published, read_published
 from flows.report import Summary, line
@@ -24,13 +25,15 @@ from flows.runbook.evidence import Evidence
 from flows.runbook.frame import RunbookRequest
 from flows.stack import Stack, project_version
 
-__all__ = ["DiagnosticsRequest", "Facts", "collect", "diagnostics", "keep"]
+__all__ = ["DiagnosticsRequest", "Facts", "collect", "diagnostics", "excerpts", "keep"]
 
 KEPT = 10
 """Bundles in the store; older ones are deleted."""
 _RUNS, _LOGS, _LINES = 200, 15, 200
 """Runs that are listed; failed ones among them whose logs are taken; lines of each log."""
 _TRAIL = timedelta(days=7)
+_EXCERPT = 20_000
+"""Characters of a part that an artifact shows."""
 
 
 class DiagnosticsRequest(RunbookRequest):
@@ -58,7 +61,7 @@ def diagnostics(request: DiagnosticsRequest = DiagnosticsRequest()) -> str:
         request: what to collect.
     Returns: the key of the zip in the store; empty for a dry run.
     Raises:
-        StoreError: the zip could not be kept; what was found is in the run's artifact all the same.
+        StoreError: the zip could not be kept; the beginning of what matters most is in the run's artifact all the same.
     """
     stack = Stack.load()
     now = datetime.now(UTC)
@@ -74,6 +77,10 @@ def diagnostics(request: DiagnosticsRequest = DiagnosticsRequest()) -> str:
         key = "" if request.dry_run else keep(stack, data, now)
         where = f"`s3://{stack.store.name}/{key}`, {len(data):,} bytes" if key else "nowhere: this was a dry run"
         shown.note(f"Kept in {where}. Read it before you give it to anybody.")
+    except StoreError as error:
+        shown.note(f"Not kept: {error}")
+        shown.notes += excerpts(bundle)
+        raise
     finally:
         shown.publish(f"diagnostics-{stack.name}")
     line(f"{len(bundle.parts)} files, {len(data):,} bytes, {len(gaps)} parts missing: {key or 'not kept: a dry run'}")
@@ -136,6 +143,12 @@ def collect(facts: Facts) -> tuple[Bundle, list[str]]:
     had.gaps += [f"{name}: there was no room for it" for name in bundle.dropped]
     bundle.parts["README.txt"] = bundle.secrets.scrub(_readme(stack.name, facts.now, had.gaps))  # there is always room for it
     return bundle, had.gaps
+
+
+def excerpts(bundle: Bundle) -> list[str]:
+    """The beginning of what matters most, as Markdown: for a run whose store is the patient."""
+    wanted = ("README.txt", "health.json", "versions.json", "settings.json")
+    return [f"**{name}**\n\n```\n{bundle.parts[name][:_EXCERPT]}\n```" for name in wanted if name in bundle.parts]
 
 
 def keep(stack: Stack, data: bytes, now: datetime) -> str:

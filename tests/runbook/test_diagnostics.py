@@ -20,7 +20,7 @@ from blocks.object_store import BackupStore
 from blocks.railway import RailwayEnvironment
 from flows.runbook.audit import Entry, Trail
 from flows.runbook.bundle import secrets_of
-from flows.runbook.diagnostics import DiagnosticsRequest, Facts, collect, diagnostics, keep
+from flows.runbook.diagnostics import DiagnosticsRequest, Facts, collect, diagnostics, excerpts, keep
 from flows.stack import Stack
 from shared.engines.process import free_port
 from shared.sandbox.blocks import stack_from
@@ -97,6 +97,10 @@ def test_what_cannot_be_asked_is_named_and_the_rest_is_there(stack: Stack) -> No
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}):
         bundle, gaps = collect(Facts(replace(stack, store=gone), None, NOW))
     assert {"versions.json", "settings.json", "README.txt"} <= bundle.parts.keys()
+    shown = "\n".join(excerpts(bundle))
+    assert "the audit trail: " in shown, "where the zip cannot be kept, the artifact has the beginning of what matters"
+    assert '"stack_name"' in shown
+    assert len(shown) < 100_000
     missing = [gap.partition(":")[0] for gap in gaps]
     assert {"flow runs", "the sweeps' state", "the audit trail", "version of Prefect's server"} <= set(missing)
 
