@@ -148,15 +148,15 @@ class Replay(Runbook):
     def diagnose(self) -> Diagnosis:
         """As in `Runbook`."""
         journal, found = self._journal(), events_in(self.source.bucket, self.source.prefix, self.window)
-        hidden = [one for one in found if one.kind == OTEL] if self.source.prefix else []
-        keys = chosen(one for one in found if one not in set(hidden))
+        replayable = [one for one in found if one.kind != OTEL or not self.source.prefix]
+        keys = chosen(replayable)
         left = tuple(keys[bisect_right(keys, journal.last) :] if journal else keys)
         seen = observe_services(self.targets, {SERVICE, "langfuse-web", *needs_of(SERVICE)})
         known = Known(
             events=tuple(found),
             left=left,
             journal=journal,
-            hidden=len(hidden),
+            hidden=len(found) - len(replayable),
             down=tuple(down_needs(seen, SERVICE)),
             idle=next(iter(wrong_with(seen, SERVICE, ("consumption",))), ""),
         )
