@@ -37,19 +37,26 @@ class Bundle:
 
     Attributes:
         secrets: what must not be in it. parts: texts, already clean. dropped: names for which there was no room.
+        most, most_part: bytes of all parts and of one, before they are compressed.
     """
 
     secrets: Secrets
     parts: dict[str, str] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
+    most: int = LARGEST
+    most_part: int = LARGEST_PART
 
     def add_text(self, name: str, text: str) -> None:
         """Add lines; of a long text its end, which is the newest."""
-        clean = self.secrets.scrub(text)
+        newest = text[-2 * self.most_part :]  # what is cut off anyway need not be cleaned
+        if len(newest) < len(text):
+            newest = newest.partition("\n")[2]  # half a line may be half a secret
+        clean = self.secrets.scrub(newest)
         data = clean.encode()
-        if len(data) > LARGEST_PART:
-            clean = _CUT + data[-LARGEST_PART:].decode(errors="ignore").partition("\n")[2]
-        self._keep(name, clean)
+        if len(data) > self.most_part:
+            data = data[-self.most_part :].partition(b"\n")[2]
+        is_cut = len(newest) < len(text) or len(data) < len(clean.encode())
+        self._keep(name, f"{_CUT if is_cut else ''}{data.decode(errors='ignore')}")
 
     def add(self, name: str, value: Any) -> None:
         """Add a value as JSON; of a long list its beginning, which is the newest, so that it stays JSON.
@@ -58,13 +65,13 @@ class Bundle:
         """
         clean = _clean(value, self.secrets)
         text = _json(clean)
-        while len(text.encode()) > LARGEST_PART and isinstance(clean, list) and len(clean) > 1:
+        while len(text.encode()) > self.most_part and isinstance(clean, list) and len(clean) > 1:
             clean = clean[: len(clean) // 2]
             text = _json(clean)
         self._keep(name, text)
 
     def _keep(self, name: str, clean: str) -> None:
-        room = LARGEST - sum(len(part.encode()) for part in self.parts.values())
+        room = self.most - sum(len(part.encode()) for part in self.parts.values())
         if len(clean.encode()) > room:
             self.dropped.append(name)
         else:

@@ -88,21 +88,33 @@ def test_of_secret_settings_it_is_shown_whether_they_are_set_and_the_others_as_t
 
 
 def test_a_long_log_keeps_its_end_and_a_long_list_its_beginning_and_both_stay_readable() -> None:
-    bundle = bundle_with()
-    bundle.add_text("log.txt", "".join(f"line {number}\n" for number in range(200_000)))
-    bundle.add("runs.json", [{"number": number, "text": "ü" * 50} for number in range(20_000)])
+    bundle = Bundle(bundle_with().secrets, most_part=2000)
+    bundle.add_text("log.txt", "".join(f"line {number}\n" for number in range(2000)))
+    bundle.add("runs.json", [{"number": number, "text": "ü" * 50} for number in range(200)])
     log, runs = bundle.parts["log.txt"], json.loads(bundle.parts["runs.json"])
-    assert len(log.encode()) <= LARGEST_PART + 100
+    assert len(log.encode()) <= 2000 + 100
     assert log.startswith("... (what stood before is cut off)\nline ")
-    assert log.endswith("line 199999\n")
-    assert (runs[0]["number"], len(bundle.parts["runs.json"].encode()) <= LARGEST_PART) == (0, True)
+    assert log.endswith("line 1999\n")
+    assert (runs[0]["number"], len(bundle.parts["runs.json"].encode()) <= 2000) == (0, True)
+
+
+def test_where_a_long_log_is_cut_no_half_of_a_secret_stays() -> None:
+    for length in range(1, 60):
+        bundle = Bundle(secrets_of([Holder(inner={"a": [SecretStr("canary-0123456789abcdef-canary")]})], {}), most_part=100)
+        bundle.add_text("log.txt", "x canary-0123456789abcdef-canary\n" * 20 + "y" * length + "\n")
+        assert "canary" not in bundle.parts["log.txt"]
+        assert "abcdef" not in bundle.parts["log.txt"]
 
 
 def test_the_whole_is_bounded_and_what_had_no_room_is_named() -> None:
-    bundle = bundle_with()
+    bundle = Bundle(bundle_with().secrets, most=10_000)
     for number in range(30):
-        bundle.add_text(f"{number}.txt", "0123456789abcde\n" * 30_000)
-    assert sum(len(text.encode()) for text in bundle.parts.values()) <= LARGEST
+        bundle.add_text(f"{number}.txt", "0123456789abcde\n" * 50)
+    assert sum(len(text.encode()) for text in bundle.parts.values()) <= bundle.most
     assert bundle.dropped
     assert {*bundle.parts, *bundle.dropped} == {f"{number}.txt" for number in range(30)}
     assert bundle.packed() == bundle.packed(), "the same content is the same zip"
+
+
+def test_what_is_collected_in_earnest_fits_an_issue() -> None:
+    assert LARGEST_PART * 2 < LARGEST < 20 << 20
