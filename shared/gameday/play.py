@@ -42,12 +42,13 @@ class _Play:
     """One cause.
 
     Attributes:
-        problems: what is not as it should be.
+        problems: what is not as it should be. by_hand: a person was needed, and mended it.
     """
 
     cause: Cause
     ground: Ground
     problems: list[str] = field(default_factory=list)
+    by_hand: bool = False
 
     def run(self) -> Outcome:
         """As `play`."""
@@ -107,7 +108,7 @@ class _Play:
 
     def _closed(self, opened: Happened) -> Happened | None:
         """Wait for its end and that of what answers it, and approve what is asked; None where it does not end."""
-        control, deadline, mended = self.ground.control, time.monotonic() + HEAL_S + _LATE_S, False
+        control, deadline = self.ground.control, time.monotonic() + HEAL_S + _LATE_S
         while time.monotonic() < deadline:
             runs = self._answers(opened)
             for run in runs:
@@ -120,10 +121,10 @@ class _Play:
             if not self.cause.hands_over and any(run.over and run.state != "COMPLETED" for run in runs):
                 return None  # nobody will heal it any more; what the run says is told with the diagnosis
             handed_over = runs and all(run.over for run in runs) if self.cause.hands_over else not self.cause.runbook
-            if handed_over and not mended:
+            if handed_over and not self.by_hand:
                 self.ground.say("  mending it, as the person who was told")
                 self.cause.undo()
-                mended = True
+                self.by_hand = True
             time.sleep(_LOOK_S)
         self.problems.append(f"not over {HEAL_S + _LATE_S:.0f} s after it was opened: {opened.sentence}")
         return None
@@ -159,7 +160,8 @@ class _Play:
         except StackError as error:
             self.problems.append(f"the audit trail cannot be read: {error}")
             return ()
-        return tuple(f"{one.what}: {one.result}" for one in trail if one.kind == "ended")
+        done = tuple(f"{one.what}: {one.result}" for one in trail if one.kind == "ended")
+        return (*done, "people were told, and one of them mended it") if self.by_hand else done
 
     def _sweeps(self, since: datetime, until: datetime) -> int:
         """How many sweeps began after the fault and had ended, or were the one, when the incident was opened.
