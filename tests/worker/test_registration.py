@@ -137,9 +137,7 @@ def test_two_containers_at_once_register_everything_once(prefect: Prefect, pair:
     assert {STACK, f"{STACK}-backup"} <= documents
     assert prefect.http.get(f"/work_pools/{DEPLOYED_TO}").json()["type"] == "process"
     variable = f"/variables/name/{undone_name(DEPLOYED_TO)}"
-    wait_until(
-        lambda: prefect.http.get(variable).is_success, timeout=240, what="the last step to fail", pause=1
-    )
+    wait_until(lambda: prefect.http.get(variable).is_success, timeout=240, what="the last step to fail", pause=1)
     undone = prefect.http.get(variable).json()["value"]
     assert set(undone) == {"unfinished upgrades"}, "there is no store here to look for them"
     assert "canary" not in str(undone)
