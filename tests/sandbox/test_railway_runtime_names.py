@@ -68,6 +68,10 @@ def test_paths_of_the_container_are_below_its_root_and_the_machines_stay(tmp_pat
         paths.in_text("http://data/etc/own/x https://host/data s3://b/data")
         == "http://data/etc/own/x https://host/data s3://b/data"
     )
+    paths = Paths(Path("/root/ops/box"), ["/root", "/data"], {"/root/ops": Path("/root/ops")})
+    assert paths.in_text("/root/ops/.venv/bin/age /root/.config /data/x") == (
+        "/root/ops/.venv/bin/age /root/ops/box/root/.config /root/ops/box/data/x"
+    ), "a project that lies in one of them stays where it is"
     with pytest.raises(EngineError, match="another folder"):
         Paths(tmp_path / "with space", ["/data"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from shared.sandbox.railway_runtime.catalogue import Image
@@ -29,7 +30,7 @@ def lay_out(root: Path, image: Image, mount: Mount | None) -> tuple[Paths, str]:
     absolute = [name for name in image.programs if name.startswith("/")]
     mounted = [mount.path.rstrip("/")] if mount else []
     folders = [one for one in (*_EVERY, *image.folders) if one not in image.elsewhere and one not in mounted]
-    paths = Paths(root, [*folders, *mounted, *absolute], image.elsewhere)
+    paths = Paths(root, [*folders, *mounted, *absolute], {**_project_below(folders), **image.elsewhere})
     root.mkdir(mode=0o711, parents=True)
     for folder in (*folders, _BIN):
         (root / folder.lstrip("/")).mkdir(parents=True, exist_ok=True)
@@ -44,6 +45,11 @@ def lay_out(root: Path, image: Image, mount: Mount | None) -> tuple[Paths, str]:
         program.write_text(_script(module))
         program.chmod(0o755)
     return paths, f"{root}{_BIN}:/usr/local/bin:/usr/bin:/bin"
+
+
+def _project_below(folders: Iterable[str]) -> dict[str, Path]:
+    """The project's own folder, where it lies in one that containers have to themselves: variables name files in it."""
+    return {str(_REPOSITORY): _REPOSITORY} if any(_REPOSITORY.is_relative_to(one) for one in folders) else {}
 
 
 def _script(module: str) -> str:
