@@ -99,6 +99,7 @@ def test_its_sweep_is_told_what_could_not_be_done_without_a_store(runtime: Local
     url = f"http://{runtime.public_address('prefect-server', 4200)}/api"
     settings = Settings(prefect_api_url=url, prefect_api_auth_string=SecretStr(variables["PREFECT_API_AUTH_STRING"]))
     with PrefectHttp(settings) as prefect:
+        wait(lambda: prefect.recall(undone_name("ops")) is not None, worker, "the last step to fail")
         assert set(prefect.recall(undone_name("ops"))) == {"unfinished upgrades"}
 
 
