@@ -10,7 +10,7 @@ import hashlib
 import time
 from bisect import bisect_right
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from blocks.errors import ServiceError
@@ -143,7 +143,7 @@ class Replay(Runbook):
     again: bool = False
     name: str = "replay-events"
     service: str = SERVICE
-    _begun: datetime = field(default_factory=utc_now)
+    _over: int | None = None
 
     def diagnose(self) -> Diagnosis:
         """As in `Runbook`."""
@@ -182,8 +182,9 @@ class Replay(Runbook):
     def _journal(self) -> ReplayJournal | None:
         """The window's journal; None where there is none, or where it is to be begun anew and this run has not done so yet."""
         found = self._kept()
-        over = found is not None and found.finished_at is not None and found.finished_at < self._begun
-        return None if over and self.again else found
+        if self._over is None:  # the first look: what is finished now, this run has not done
+            self._over = found.writes if found is not None and found.finished_at is not None else -1
+        return None if self.again and found is not None and found.writes == self._over else found
 
     def _new(self, total: int) -> ReplayJournal:
         window, kept = self.window, self._kept()

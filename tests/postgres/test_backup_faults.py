@@ -93,7 +93,7 @@ def test_a_killed_server_in_the_middle_of_a_backup_leaves_no_object(site: Site) 
 
 def test_the_end_of_the_connections_that_hold_the_snapshot_leaves_no_object(site: Site) -> None:
     site.create(LARGE)
-    holders = f"""SELECT bool_and(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{site.database}'
+    holders = f"""SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_activity WHERE datname = '{site.database}'
         AND application_name = 'stack-operations'"""
     with ThreadPoolExecutor(1) as pool:
         backup = pool.submit(site.dump)
