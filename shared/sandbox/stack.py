@@ -314,7 +314,7 @@ class Sandbox:
 
     def _run(self, name: str, arguments: list[str]) -> None:
         log = self.logs / f"{name}.log"
-        self._commands.run(name, arguments, log=log, env=self.environment(), cwd=ROOT, timeout=300.0)
+        self._commands.run(name, arguments, log=log, env=self.environment(), cwd=ROOT, timeout=420.0)
 
     def _keep_registered(self) -> None:
         if not self.server.is_registered and self.server.prepared.exists():
