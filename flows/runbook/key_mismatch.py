@@ -40,9 +40,9 @@ def key_mismatch(request: KeyRequest = KeyRequest()) -> list[str]:
     Symptom: after a restore, a move or an edited variable: models and credentials of LiteLLM's database fail, and its log says
     `Did your master_key/salt key change recently?`; Langfuse's evaluations and integrations fail to decrypt.
 
-    Diagnosis: every sealed value in the databases is tried with each key that is known, offline; no value is shown, and of
-    LiteLLM's none is even decrypted: its authenticator tells. Named is which key opens how many, in which table and row the
-    others stand, and which backup sets were written with the present keys: sets keep fingerprints.
+    Diagnosis: every sealed value in the databases is tried with each key that is known, offline; no value is shown
+    or kept. Named is which key opens how many, in which table and row the others stand, and which backup sets were written
+    with the present keys: sets keep fingerprints.
 
     Remedy: where another known key opens everything (this worker was deployed with the variable as it was; or LiteLLM had no
     salt key, and used its master key), set the service's variable back to it and deploy, once a person approves. Otherwise a

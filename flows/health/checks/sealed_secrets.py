@@ -1,6 +1,6 @@
 """Do the keys that applications seal their secrets with still open what is stored: after a restore or a move they may not.
 
-A few values of each are tried, the newest; none is shown, and of LiteLLM's none is even decrypted: `blocks/sealed_values.py`.
+A few values of each are tried, the newest; none is shown or kept: `blocks/sealed_values.py`.
 """
 
 from __future__ import annotations
