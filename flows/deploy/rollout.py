@@ -10,6 +10,7 @@ from blocks.errors import DeploymentFailed
 from blocks.railway_api.api import RailwayApi
 from blocks.railway_api.certainty import certainly
 from blocks.railway_api.deployment import Deployment, DeploymentStatus
+from blocks.railway_api.waiting import SETTLE
 from flows.deploy.actions import Deploy
 from flows.deploy.carry_out import Hands
 from flows.deploy.fingerprint import fingerprint
@@ -79,25 +80,27 @@ def roll_out(
         raise failed[0]
 
 
-def arrived(api: RailwayApi, service_id: str, deployment: str, *, image: str | None, timeout: float, poll: float) -> Deployment:
+def arrived(
+    api: RailwayApi, service_id: str, deployment: str, *, image: str | None, timeout: float, poll: float, settle: float = SETTLE
+) -> Deployment:
     """Wait for a deployment, or for one of the same image that took its place: a new image may be deployed by Railway, too.
 
     Args:
         deployment: its id. image: that has to run; None: whichever, and no other deployment will do.
-        timeout, poll: seconds, as in `wait_for_deployment`.
+        timeout, poll, settle: seconds, as in `wait_for_deployment`.
     Raises:
         DeploymentFailed: it did not come up, or was taken down and nothing of the same image came after it.
     """
     for _ in range(_OVERTAKEN):
         try:
-            return api.wait_for_deployment(deployment, timeout=timeout, poll=poll, image=image)
+            return api.wait_for_deployment(deployment, timeout=timeout, poll=poll, image=image, settle=settle)
         except DeploymentFailed as error:
             newest = next(iter(api.deployments(service_id, first=1)), None)
             overtaken = error.status == DeploymentStatus.REMOVED and newest is not None and newest.id != deployment
             if not overtaken or newest is None or newest.image is None or newest.image != image:
                 raise
             deployment = newest.id
-    return api.wait_for_deployment(deployment, timeout=timeout, poll=poll, image=image)
+    return api.wait_for_deployment(deployment, timeout=timeout, poll=poll, image=image, settle=settle)
 
 
 def deploy_now(api: RailwayApi, service_id: str) -> str:

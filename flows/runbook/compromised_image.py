@@ -19,7 +19,7 @@ from blocks.railway import PROTECTED, RailwayApi
 from blocks.railway_api.models import Deployment, ServiceInstance
 from blocks.registry import Registries
 from flows.deploy.flow import environment_of
-from flows.deploy.rollout import deploy_now
+from flows.deploy.rollout import arrived, deploy_now
 from flows.health.observation import Status
 from flows.health.targets import Targets
 from flows.report import line
@@ -293,5 +293,6 @@ class Pin(Action):
         self.api.set_image(self.service_id, self.new)
         made = deploy_now(self.api, self.service_id)
         timeout = self.waits.deployment + self.health_timeout
-        self.api.wait_for_deployment(made, timeout=timeout, poll=self.waits.poll, settle=self.waits.settle, image=self.new)
+        waits = {"timeout": timeout, "poll": self.waits.poll, "settle": self.waits.settle}
+        arrived(self.api, self.service_id, made, image=self.new, **waits)
         return f"{self.new} runs; as it was before: set {taken}"
