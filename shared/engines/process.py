@@ -153,7 +153,8 @@ class ManagedProcess:
                 timeout=10,
                 what=f"{self.name}, left over in {self.log.parent}, to end",
             )
-        self.pid_file.unlink(missing_ok=True)
+        for path in (*record["litter"], self.pid_file):  # its litter, which is not ours: names may follow the ports
+            Path(path).unlink(missing_ok=True)
 
     def stop(self, *, grace: float = 10.0, signal: int | None = None) -> None:
         """Ask the program's process group to end, wait, and kill what is left after `grace` seconds.

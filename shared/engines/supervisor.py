@@ -154,7 +154,13 @@ def main(pid_file: Path, litter: list[Path], argv: list[str]) -> int:
     signal.signal(signal.SIGCHLD, lambda number, frame: None)  # without a handler the wake-up pipe stays silent
     owner = identity(os.getppid())
     engine = _spawn(argv)
-    record = {"boot": boot_id(), "owner": owner, "supervisor": identity(os.getpid()), "engine": identity(engine)}
+    record = {
+        "boot": boot_id(),
+        "owner": owner,
+        "supervisor": identity(os.getpid()),
+        "engine": identity(engine),
+        "litter": [str(path) for path in litter],
+    }
     draft = pid_file.with_name(pid_file.name + ".new")
     draft.write_text(json.dumps(record))
     draft.replace(pid_file)

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -181,6 +180,8 @@ def test_nothing_outlives_the_program_that_started_it(log: Path, end: str) -> No
 
 
 def test_what_survived_its_parent_and_its_supervisor_is_ended_by_the_next_start(log: Path) -> None:
+    litter = log.with_name("litter")
+    litter.write_text("")
     with program(STARTS_FAMILY, log, STUBBORN_FAMILY) as (parent, _):
         left_over = members(log)
         guard = json.loads(log.with_suffix(".pid").read_text())["supervisor"][0]
@@ -193,6 +194,7 @@ def test_what_survived_its_parent_and_its_supervisor_is_ended_by_the_next_start(
     start(process)
 
     assert not any(map(is_alive, left_over))
+    assert not litter.exists()  # although it is not what this start calls its litter
     process.kill()
 
 
@@ -205,18 +207,17 @@ def test_a_directory_in_use_by_a_living_program_is_refused_and_not_touched(log: 
 
 @pytest.mark.parametrize("boot", ["this boot", "another boot"])
 def test_a_pid_that_now_belongs_to_another_process_is_left_alone(log: Path, boot: str) -> None:
-    with subprocess.Popen(["sleep", "300"]) as innocent:
+    with program("print(flush=True); input()") as (innocent, _):
         pid, started = supervisor.identity(innocent.pid)
         if boot == "this boot":
             record = {"boot": supervisor.boot_id(), "owner": [1, 1], "supervisor": [pid, started - 1]}
         else:
             record = {"boot": "another", "owner": [1, 1], "supervisor": [pid, started]}
-        log.with_suffix(".pid").write_text(json.dumps({**record, "engine": record["supervisor"]}))
+        log.with_suffix(".pid").write_text(json.dumps({**record, "engine": record["supervisor"], "litter": []}))
         process = family(log)
         start(process)
         process.kill()
         assert innocent.poll() is None
-        innocent.kill()
 
 
 def test_an_engine_outlives_the_thread_that_started_it(log: Path) -> None:
