@@ -18,6 +18,7 @@ CAUSES: Sequence[type[Cause]] = (
     schema.MigrationDirty,
     schema.PrismaFailed,
     schema.ForeignTable,
+    schema.OwnerChanged,
     schema.BackgroundMigrationFailed,
     memory.GatewayGrows,
     langfuse.WorkerWedged,

@@ -33,6 +33,9 @@ CREATE TABLE background_migrations (
   id text, name text, finished_at timestamptz, failed_at timestamptz, failed_reason text, locked_at timestamptz)
 """
 
+AS_APP = "SET ROLE app"
+"""An application's tables are its own."""
+
 
 class House:
     """A server of its own with the databases of both applications, watched by a role that may read and monitor."""
@@ -80,8 +83,8 @@ def house(state_directory: Path) -> Iterator[House]:
         "CREATE DATABASE litellm OWNER app",
         "CREATE DATABASE langfuse OWNER app",
     )
-    made.run(LEDGER, 'CREATE TABLE "LiteLLM_TeamTable" (id int)', database="litellm")
-    made.run(LEDGER, BACKGROUND, "CREATE TABLE projects (id int)", database="langfuse")
+    made.run(AS_APP, LEDGER, 'CREATE TABLE "LiteLLM_TeamTable" (id int)', database="litellm")
+    made.run(AS_APP, LEDGER, BACKGROUND, "CREATE TABLE projects (id int)", database="langfuse")
     yield made
     engine.stop("immediate")
 
@@ -98,6 +101,7 @@ def test_a_healthy_server_is_ok_in_every_aspect(house: House) -> None:
         "database-sizes",
         "databases",
         "migrations-litellm",
+        "table-owners",
         "foreign-tables",
         "migrations-langfuse",
     ]
@@ -181,8 +185,8 @@ def test_a_database_that_is_missing_is_named(house: House) -> None:
     house.run("ALTER DATABASE litellm RENAME TO litellm_gone")
     try:
         seen = house.look()
-        assert seen.bad() == {"databases": Status.DEGRADED}
-        assert "no database litellm" in seen.sentence("databases")
+        assert seen.bad() == {"databases": Status.DOWN}
+        assert "no database litellm of litellm in Postgres" in seen.sentence("databases")
         assert "migrations-litellm" not in seen
     finally:
         house.run("ALTER DATABASE litellm_gone RENAME TO litellm")
@@ -220,6 +224,70 @@ def test_foreign_tables_in_litellm_s_database_are_named(house: House) -> None:
     assert house.look().bad() == {}
 
 
+OWNED = 'ALTER TABLE "LiteLLM_TeamTable" OWNER TO '
+
+
+def test_a_table_that_is_somebody_else_s_is_named_with_whose_it_is_and_whose_it_should_be(house: House) -> None:
+    house.run("CREATE ROLE restorer")
+    house.run(OWNED + "restorer", database="litellm")
+    seen = house.look()
+    assert seen.bad() == {"table-owners": Status.DEGRADED}
+    said = seen.sentence("table-owners")
+    assert said.startswith("1 tables, views or sequences do not belong to the owner of the application's database")
+    assert "LiteLLM_TeamTable in litellm belong to restorer" in said
+    assert "REASSIGN OWNED BY restorer TO app" in said
+    with house.login() as application, pytest.raises(psycopg.errors.InsufficientPrivilege, match="must be owner"):
+        application.execute('ALTER TABLE "LiteLLM_TeamTable" ADD COLUMN x int')
+    house.run("REASSIGN OWNED BY restorer TO app", "DROP ROLE restorer", database="litellm")
+    assert house.look().bad() == {}
+
+
+def test_views_and_sequences_have_owners_too_and_both_databases_are_looked_at(house: House) -> None:
+    house.run("CREATE VIEW costs AS SELECT 1 AS cost", "CREATE SEQUENCE numbers", database="langfuse")
+    seen = house.look()
+    assert seen.bad() == {"table-owners": Status.DEGRADED}
+    assert (seen["table-owners"].value, "costs, numbers in langfuse" in seen.sentence("table-owners")) == (2, True)
+    assert "REASSIGN" not in seen.sentence("table-owners"), "Postgres refuses it for the server's first role"
+    house.run("ALTER VIEW costs OWNER TO app", "ALTER SEQUENCE numbers OWNER TO app", database="langfuse")
+    assert house.look().bad() == {}
+    house.run("DROP VIEW costs", "DROP SEQUENCE numbers", database="langfuse")
+
+
+def test_a_role_that_the_application_s_may_act_as_owns_what_it_likes_and_a_member_that_does_not_inherit_does_not(
+    house: House,
+) -> None:
+    house.run("CREATE ROLE migrator", "GRANT migrator TO app")
+    house.run(OWNED + "migrator", database="litellm")
+    assert house.look().bad() == {}
+    house.run("ALTER ROLE app NOINHERIT", "REVOKE migrator FROM app", "GRANT migrator TO app")
+    assert house.look().bad() == {"table-owners": Status.DEGRADED}
+    house.run("ALTER ROLE app INHERIT", "REVOKE migrator FROM app")
+    house.run(OWNED + "app", database="litellm")
+    house.run("DROP ROLE migrator")
+    assert house.look().bad() == {}
+
+
+def test_a_stack_in_which_one_superuser_does_everything_is_fine(house: House) -> None:
+    house.run("ALTER DATABASE litellm OWNER TO postgres")
+    try:
+        assert house.look().bad() == {}, "the superuser may alter what the application's role made, too"
+        house.run(OWNED + "postgres", database="litellm")
+        assert house.look().bad() == {}
+    finally:
+        house.run("ALTER DATABASE litellm OWNER TO app")
+        house.run(OWNED + "app", database="litellm")
+    assert house.look().bad() == {}
+
+
+def test_a_foreign_table_is_not_said_twice_and_an_extension_s_view_is_the_extension_s(house: House) -> None:
+    part_of = "ALTER EXTENSION plpgsql {} VIEW statistics"
+    house.run("CREATE TABLE traces (id serial)", "CREATE VIEW statistics AS SELECT 1 AS calls", database="litellm")
+    house.run(part_of.format("ADD"), database="litellm")
+    assert house.look().bad() == {"foreign-tables": Status.DEGRADED}
+    house.run(part_of.format("DROP"), "DROP TABLE traces", "DROP VIEW statistics", database="litellm")
+    assert house.look().bad() == {}
+
+
 def test_a_background_migration_that_failed_is_the_worker_s(house: House) -> None:
     house.run("INSERT INTO background_migrations (name, failed_at) VALUES ('step_5', now())", database="langfuse")
     seen = house.look("langfuse-worker")
@@ -246,7 +314,7 @@ def test_locked_tables_are_unknown_at_once(house: House) -> None:
 def test_a_swap_goes_through_while_sweeps_look(house: House) -> None:
     """Sweeps without a pause, and a restore that swaps the database under them: it succeeds, and nothing is called down."""
     house.run("CREATE DATABASE litellm__restore_aaaaaa OWNER app")
-    house.run(LEDGER, database="litellm__restore_aaaaaa")
+    house.run(AS_APP, LEDGER, database="litellm__restore_aaaaaa")
     server = PostgresServer(url=SecretStr(house.engine.url()))
 
     async def sweeping() -> list[Seen]:

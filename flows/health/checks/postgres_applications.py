@@ -1,4 +1,4 @@
-"""The applications' databases: did a migration break off, is anything in LiteLLM's that is not LiteLLM's."""
+"""The applications' databases: did a migration break off, would the next be refused, is anything foreign in LiteLLM's."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def look_into(url: str, service: str, database: str, found: Findings, key:
     with found.looking(ledger, Status.UNKNOWN):
         try:
             async with session(url, database) as opened:
-                for look in (_migrations, *_OTHERS.get(service, ())):
+                for look in (_migrations, _owners, *_OTHERS.get(service, ())):
                     await look(opened, ledger, found)
                 if key is not None:
                     await look_at_sealed(opened, service, key, found)
@@ -58,6 +58,27 @@ async def _migrations(opened: Session, ledger: str, found: Findings) -> None:
     name = f"{rows[0][0]}; " if rows else ""
     todo = f"{name}see its logs column, mend the schema, then prisma migrate resolve, before the service is restarted"
     found.measure(ledger, len(rows), 0, "migrations", text, todo)
+
+
+async def _owners(opened: Session, ledger: str, found: Findings) -> None:
+    """A migration that alters what its role does not own is refused (42501), and the application ends at every start.
+
+    The application's role is the database's owner: setup makes it so, and where one superuser does everything he is both. What
+    another role owns got there by somebody's hand, mostly by a restore as that role.
+    """
+    aspect = "table-owners"
+    if found.status(aspect) is Status.DEGRADED:
+        return  # the other database's: one after the other
+    rows = await opened.rows(_NOT_OWNED, [ledger == _LEDGERS["litellm"]])
+    text = f"{len(rows)} tables, views or sequences do not belong to the owner of the application's database, expected none"
+    todo = ""
+    if rows:
+        _, owner, first, database, expected = rows[0]
+        names = ", ".join(str(row[0]) for row in rows[:3])
+        all_of_it = "" if first else f", or REASSIGN OWNED BY {owner} TO {expected} in that database"  # which is refused
+        how = f"ALTER TABLE ... OWNER TO {expected}{all_of_it}"
+        todo = f"{names} in {database} belong to {owner}, and its next migration ends with `must be owner`: {how}"
+    found.measure(aspect, len(rows), 0, "relations", text, todo)
 
 
 async def _foreign_tables(opened: Session, _ledger: str, found: Findings) -> None:
@@ -107,6 +128,19 @@ WHERE c.relkind IN ('r', 'p', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'inf
     WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
 ORDER BY 1
 """
+_NOT_OWNED = """
+SELECT c.relname::text, pg_catalog.pg_get_userbyid(c.relowner)::text, c.relowner = 10, d.datname::text,
+  pg_catalog.pg_get_userbyid(d.datdba)::text
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'public'
+JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
+WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND NOT pg_catalog.pg_has_role(d.datdba, c.relowner, 'USAGE')
+  AND (NOT %s OR c.relkind NOT IN ('r', 'p', 'f') OR c.relname ~ '^LiteLLM_' OR c.relname = '_prisma_migrations')
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend x WHERE x.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+    AND x.objid = c.oid AND (x.deptype = 'e' OR c.relkind = 'S' AND x.deptype IN ('a', 'i')))
+ORDER BY 1
+"""
+"""Whoever has the privileges of a relation's owner may alter it; a superuser has all. A table that is not LiteLLM's is another
+look's, an extension's view the extension's, a column's sequence goes with its table. Role 10 is the one of initdb."""
 _BACKGROUND = """
 SELECT count(*) FILTER (WHERE failed)::int, count(*) FILTER (WHERE open AND held)::int,
   count(*) FILTER (WHERE open AND NOT held)::int, min(name) FILTER (WHERE failed)

@@ -1,13 +1,14 @@
-"""Migrations that broke off, and what is in a database that must not be there."""
+"""Migrations that broke off, or that the next one would; and what is in a database that must not be there."""
 
 from __future__ import annotations
 
 from shared.gameday.causes.cause import Cause
 
-__all__ = ["BackgroundMigrationFailed", "ForeignTable", "MigrationDirty", "PrismaFailed"]
+__all__ = ["BackgroundMigrationFailed", "ForeignTable", "MigrationDirty", "OwnerChanged", "PrismaFailed"]
 
 _MIGRATION = "20991231000000_gameday"
 _BACKGROUND = "gameday_backfill"
+_TABLE = '"LiteLLM_AuditLog"'
 
 
 class MigrationDirty(Cause):
@@ -98,3 +99,26 @@ class BackgroundMigrationFailed(Cause):
     def undo(self) -> None:
         """As in `Cause`."""
         self.ground.postgres("langfuse", "DELETE FROM background_migrations WHERE name = %s", [_BACKGROUND])
+
+
+class OwnerChanged(Cause):
+    """A person restored a table as the role that restores, and granted LiteLLM its use: it works until the next migration."""
+
+    key, numbers, what = "table-owner", (9,), "a table of LiteLLM belongs to another role: the next migration is refused"
+    service, aspects = "postgres", ("table-owners",)
+
+    def cause(self) -> None:
+        """As in `Cause`."""
+        self.ground.postgres("litellm", f"ALTER TABLE {_TABLE} OWNER TO restore")
+        self.ground.postgres("litellm", f"GRANT ALL ON {_TABLE} TO litellm")
+
+    def undo(self) -> None:
+        """As in `Cause`."""
+        if self.left():
+            self.ground.postgres("litellm", f"ALTER TABLE {_TABLE} OWNER TO litellm")
+
+    def left(self) -> str:
+        """As in `Cause`."""
+        owner = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = %s::regclass"
+        ((found,),) = self.ground.postgres("litellm", owner, [_TABLE])
+        return "" if found == "litellm" else f"{_TABLE} belongs to {found}"
