@@ -6,41 +6,36 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from functools import partial
 
 from prefect import flow
 from pydantic import Field
 
-from blocks.denied import DENIED_VERSIONS
-from blocks.errors import AccessDenied, GuardRefused, SettingsError
+from blocks.errors import GuardRefused, SettingsError
 from blocks.image_name import ImageName
 from blocks.railway import PROTECTED, RailwayApi
-from blocks.railway_api.models import Deployment, ServiceInstance
+from blocks.railway_api.models import ServiceInstance
 from blocks.registry import Registries
 from flows.deploy.flow import environment_of
-from flows.deploy.rollout import arrived, deploy_now
 from flows.health.observation import Status
 from flows.health.targets import Targets
 from flows.report import line
 from flows.runbook.environment import environment_if_any, instance_of
 from flows.runbook.frame import Action, Diagnosis, Runbook, RunbookRequest, Verdict
 from flows.runbook.gates import at_work
+from flows.runbook.going_back import Pin, is_denied, known_good, pinned
 from flows.runbook.heal import Pace
 from flows.runbook.look import observe_services
 from flows.runbook.restarting import CHANGING, Waits
 from flows.runbook.running import carry_out
-from flows.runbook.securing import secure
+from flows.runbook.securing import secure_today
 from flows.stack import Stack
-from flows.upgrade.rules import Version
 from railway.stack import SERVICES
 
-__all__ = ["CompromisedRequest", "Known", "Tampered", "compromised_image", "decide", "faults_of", "known_good"]
+__all__ = ["CompromisedRequest", "Known", "Tampered", "compromised_image", "decide", "faults_of"]
 
 GATEWAY = "litellm"
 ASPECTS = ("version",)
-RECENT = timedelta(hours=26)
-"""A set of everything that is younger does: what must not run is not left running while another one is taken."""
 _SECRET = re.compile(r"KEY|SECRET|PASSWORD|TOKEN|DATABASE_URL|CONNECTION_STRING")
 
 
@@ -94,7 +89,7 @@ def compromised_image(request: CompromisedRequest = CompromisedRequest()) -> str
             registries=registries,
             targets=Targets.from_settings(stack.settings),
             busy=lambda: at_work(stack),
-            secure=partial(secure, stack, components=[], recent=RECENT),
+            secure=partial(secure_today, stack),
             service=service,
             image=request.image,
         )
@@ -143,11 +138,6 @@ def decide(known: Known, ladder: Callable[[ServiceInstance, str], tuple[Action, 
     return Diagnosis(Verdict.HEALS, known.wrong[0], facts, ladder(known.there, known.good))
 
 
-def is_denied(service: str, name: ImageName) -> bool:
-    """Say whether an image's tag names a release that nobody may run."""
-    return service == GATEWAY and str(Version.of(name.tag)) in DENIED_VERSIONS
-
-
 def faults_of(service: str, there: ServiceInstance | None) -> list[str]:
     """Say what Railway itself shows to be wrong: a denied tag, or another digest than the pinned one."""
     found: list[str] = []
@@ -163,23 +153,6 @@ def faults_of(service: str, there: ServiceInstance | None) -> list[str]:
             if name.digest and digest and digest != name.digest:
                 found.append(f"{service} runs the digest {digest}, and is pinned to {name.digest}")
     return found
-
-
-def known_good(service: str, there: ServiceInstance, deployments: Sequence[Deployment]) -> ImageName | None:
-    """Choose what ran before: the newest earlier deployment whose image nobody warns of, by its digest where Railway knows it.
-
-    Args:
-        deployments: of the service, the newest first.
-    """
-    bad = {there.image, there.latest.image if there.latest else None} if faults_of(service, there) else set()
-    for one in deployments:
-        if not one.image or one.image in bad or not (one.can_rollback or one.can_redeploy or one.image_digest):
-            continue
-        with suppress(SettingsError):
-            name = ImageName.parse(one.image)
-            if not is_denied(service, name) and (name.tag or name.digest):
-                return replace(name, digest=name.digest or one.image_digest or "")
-    return None
 
 
 @dataclass
@@ -228,22 +201,18 @@ class Tampered(Runbook):
 
     def _instead(self, there: ServiceInstance) -> tuple[str, str]:
         """Name what it shall run, with the digest that the registry has of it; or say why there is nothing."""
+        bad = {there.image, there.latest.image if there.latest else None} if faults_of(self.service, there) else set()
         name = (
             ImageName.parse(self.image)
             if self.image
-            else known_good(self.service, there, self.api.deployments(there.service_id, 30))
+            else known_good(self.service, self.api.deployments(there.service_id, 30), bad)
         )
         if name is None:
             return "", "none of its earlier deployments is one to go back to: give an image with an exact tag"
         if is_denied(self.service, name):
             raise GuardRefused(f"compromised-image: {name} is a compromised release itself; give another one")
-        try:
-            found = self.registries.find(name)
-        except AccessDenied as error:
-            return "", f"{error}; give another image"
-        if found is None:
-            return "", f"{name} is not in its registry any more: give another image with an exact tag"
-        return str(replace(name, digest=name.digest or found.digest)), ""
+        image, why = pinned(self.registries, name)
+        return image, f"{why}; give another image with an exact tag" if why else ""
 
     def _ladder(self, there: ServiceInstance, good: str) -> tuple[Action, ...]:
         take = partial(self.secure, f"before compromised-image {self.service}")
@@ -259,40 +228,3 @@ class Tampered(Runbook):
                 self.waits,
             ),
         )
-
-
-@dataclass(frozen=True)
-class Pin(Action):
-    """Configures an image by its digest, and deploys it.
-
-    Attributes:
-        old, new: images. secure: takes a backup set first, and returns its id.
-    """
-
-    api: RailwayApi
-    service: str
-    service_id: str
-    old: str
-    new: str
-    health_timeout: float
-    secure: Callable[[], str]
-    waits: Waits
-
-    @property
-    def asks(self) -> str:
-        """As in `Action`."""
-        return "it deploys another release"
-
-    def describe(self) -> str:
-        """As in `Action`."""
-        return f"have a backup set of today, then deploy {self.service} as {self.new} instead of {self.old}"
-
-    def do(self) -> str:
-        """As in `Action`."""
-        taken = self.secure()
-        self.api.set_image(self.service_id, self.new)
-        made = deploy_now(self.api, self.service_id)
-        timeout = self.waits.deployment + self.health_timeout
-        waits = {"timeout": timeout, "poll": self.waits.poll, "settle": self.waits.settle}
-        arrived(self.api, self.service_id, made, image=self.new, **waits)
-        return f"{self.new} runs; as it was before: set {taken}"

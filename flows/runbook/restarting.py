@@ -9,7 +9,7 @@ from blocks.railway import PROTECTED, RailwayApi, certainly
 from blocks.railway_api.models import Deployment, DeploymentStatus, ServiceInstance
 from flows.runbook.frame import Action, Diagnosis, Verdict
 
-__all__ = ["Await", "Known", "Redeploy", "Restart", "Waits", "decide"]
+__all__ = ["Await", "Known", "Redeploy", "Restart", "Waits", "WayBack", "decide"]
 
 CHANGING = frozenset({"restore", "restore-bucket", "restore-table", "upgrade", "upgrade-postgres", "deploy"})
 """Flows that stop and start services themselves while they hold the stack's lock."""
@@ -25,13 +25,28 @@ class Waits:
 
 
 @dataclass(frozen=True)
+class WayBack:
+    """What is known of an image that does not run, and of the way back to what ran before.
+
+    Attributes:
+        sentence: which image failed, and what ran before. image: to go back to, by its digest; empty where there is none.
+        why: there is none. only: nothing smaller helps, for the failed image never came up.
+    """
+
+    sentence: str
+    image: str
+    why: str
+    only: bool
+
+
+@dataclass(frozen=True)
 class Known:
     """What is known of a service.
 
     Attributes:
         wrong: what the checks say, a sentence each. seen: they could look. needs_down: those that it needs and that are down.
         there: as Railway has it; None where it has none of that name. at_work: the flow that holds the stack's lock, or empty.
-        asked: a person wants it restarted although its checks are green.
+        asked: a person wants it restarted although its checks are green. back: None where its image is not to blame.
     """
 
     service: str
@@ -41,6 +56,7 @@ class Known:
     there: ServiceInstance | None = None
     at_work: str = ""
     asked: bool = False
+    back: WayBack | None = None
 
 
 def decide(known: Known, ladder: Callable[[ServiceInstance, Deployment], tuple[Action, ...]]) -> Diagnosis:
@@ -77,7 +93,14 @@ def decide(known: Known, ladder: Callable[[ServiceInstance, Deployment], tuple[A
             f"a deployment of {known.service} waits for approval: approve or reject it in Railway's dashboard"
         )
     sentence = known.wrong[0] if known.wrong else f"{known.service} is well, and is restarted because somebody wants that"
-    return Diagnosis(Verdict.HEALS, sentence, facts, ladder(known.there, newest))
+    if known.back is not None:
+        sentence = f"{sentence}; {known.back.sentence}"
+    rungs = ladder(known.there, newest)
+    if rungs:
+        return Diagnosis(Verdict.HEALS, sentence, facts, rungs)
+    if known.back is not None:
+        sentence = f"{sentence}; there is nothing to go back to: {known.back.why}; deploy an image that is there and starts"
+    return needs_a_person(sentence)
 
 
 def _facts(known: Known) -> dict[str, str]:
@@ -87,6 +110,9 @@ def _facts(known: Known) -> dict[str, str]:
         states = ", ".join(one.status.value for one in newest.instances) or "none"
         facts["newest deployment"] = f"{newest.id} {newest.status}, containers: {states}"
         facts["image"] = f"runs {newest.image or 'unknown'}, configured is {known.there.image or 'none'}"
+    if known.back is not None:
+        facts["to blame"] = known.back.sentence
+        facts["instead"] = known.back.image or f"nothing: {known.back.why}"
     return facts
 
 

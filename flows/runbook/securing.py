@@ -11,10 +11,12 @@ from flows.lease import utc_now
 from flows.report import line
 from flows.stack import Stack
 
-__all__ = ["FRESH", "secure"]
+__all__ = ["FRESH", "secure", "secure_today"]
 
 FRESH = timedelta(hours=6)
 """A set that an earlier, killed run took for the same reason is used while it is younger than this."""
+TODAY = timedelta(hours=26)
+"""A set of everything that is younger does: what must not run is not left running while another one is taken."""
 
 
 def secure(stack: Stack, label: str, components: Sequence[str], recent: timedelta = timedelta()) -> str:
@@ -39,3 +41,8 @@ def secure(stack: Stack, label: str, components: Sequence[str], recent: timedelt
     manifest = take(stack, BackupRequest(components=list(components), label=label, protect=True))
     line(f"committed {manifest.id}: {catalogue.size(manifest.stored_bytes)} in {len(manifest.components)} components")
     return manifest.id
+
+
+def secure_today(stack: Stack, label: str) -> str:
+    """Take a set of everything, unless there is one of today; as `secure`."""
+    return secure(stack, label, [], TODAY)

@@ -35,6 +35,14 @@ def site() -> Iterator[Site]:
         yield Site(catalogue, double, client)
 
 
+def test_an_image_whose_tag_is_gone_is_still_there_by_its_digest(site: Site) -> None:
+    found = site.client.find(REDIS)
+    site.catalogue.untag(str(REDIS))
+    assert site.client.find(REDIS) is None
+    assert found is not None
+    assert site.client.exists(ImageName.parse(f"{REDIS}@{found.digest}"))
+
+
 # --- names ---------------------------------------------------------------------------------------------------------------
 
 SHA = "sha256:" + 64 * "a"

@@ -115,6 +115,25 @@ def test_a_dead_postgres_is_one_incident_that_names_whom_it_takes_along() -> Non
     assert watch.last.verdicts["litellm"].because_of == ("postgres",)
 
 
+def test_a_missing_database_is_one_incident_and_whoever_used_it_is_a_casualty_until_it_is_back() -> None:
+    watch = Watch()
+    healthy = [observation(name, "answer", OK) for name in ("litellm", "redis")]
+    lost = [
+        observation("postgres", "connect", OK),
+        observation("postgres", "databases", DOWN),
+        observation("langfuse-web", "health", DOWN),
+        observation("langfuse-worker", "health", DOWN),
+    ]
+    for _ in range(5):
+        watch.observe([*healthy, *lost])
+    assert [(one.service, one.aspect, one.casualties) for one in watch.of_kind("opened")] == [
+        ("postgres", "databases", ("langfuse-web", "langfuse-worker"))
+    ]
+    for _ in range(3):
+        watch.observe([*healthy, *(observation(one.service, one.aspect, OK) for one in lost)])
+    assert (watch.opened, len(watch.of_kind("closed"))) == (["postgres"], 1)
+
+
 def test_casualties_are_kept_up_to_date_while_the_cause_is_down() -> None:
     watch = Watch()
     found = []

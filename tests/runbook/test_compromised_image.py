@@ -16,8 +16,9 @@ from blocks.railway import RailwayEnvironment
 from blocks.railway_api.models import Deployment, DeploymentStatus, ServiceInstance
 from blocks.registry import Registries
 from flows.health.targets import Targets
-from flows.runbook.compromised_image import Known, Tampered, decide, faults_of, known_good
+from flows.runbook.compromised_image import Known, Tampered, decide, faults_of
 from flows.runbook.frame import RunbookRequest, Verdict
+from flows.runbook.going_back import known_good
 from flows.runbook.restarting import Waits
 from shared.sandbox.railway_api import RailwayStandIn
 from shared.sandbox.railway_runtime.catalogue import Catalogue, Image, digest
@@ -178,11 +179,10 @@ def test_what_railway_shows_is_judged_by_tag_and_digest(service: str, image: str
 
 
 def test_what_ran_before_is_taken_by_its_digest_and_never_what_is_denied() -> None:
-    there = instance(BAD, deployment(BAD, TWO, SERVES))
     history = [deployment(BAD, TWO), deployment(f"{REPOSITORY}:v1.82.8", TWO), deployment(GOOD, ONE)]
-    found = known_good("litellm", there, history)
+    found = known_good("litellm", history, {BAD})
     assert found == ImageName.parse(f"{GOOD}@{ONE}")
-    assert known_good("litellm", there, history[:2]) is None
+    assert known_good("litellm", history[:2], {BAD}) is None
 
 
 THERE = instance(BAD, deployment(BAD, TWO, SERVES))

@@ -16,9 +16,9 @@ from blocks.railway_api.models import Deployment, ServiceInstance
 from blocks.settings import Settings
 from flows.health.targets import Postgres, Railway, Targets
 from flows.lease import acquire
-from flows.runbook.frame import Diagnosis, RunbookRequest, Verdict
+from flows.runbook.frame import Action, Diagnosis, RunbookRequest, Verdict
 from flows.runbook.restart_service import RestartRequest, ServiceDown, aspects_of, dependents_of, service_of
-from flows.runbook.restarting import Known, Waits, decide
+from flows.runbook.restarting import Await, Known, Waits, decide
 from flows.stack import Stack
 from shared.engines.process import free_port, wait_until
 from shared.sandbox.railway_api import RailwayStandIn
@@ -234,12 +234,12 @@ def there(status: str = "SUCCESS") -> ServiceInstance:
     return ServiceInstance.model_validate({"id": "i", "serviceId": "s", "serviceName": "litellm", "latestDeployment": newest})
 
 
-def no_ladder(_there: ServiceInstance, _newest: Deployment) -> tuple[()]:
-    return ()
+def a_ladder(_there: ServiceInstance, newest: Deployment) -> tuple[Action, ...]:
+    return (Await(None, "litellm", "s", lambda: "", WAITS, newest.id),)  # type: ignore[arg-type] - is not climbed
 
 
 def decided(**known: object) -> Diagnosis:
-    return decide(Known(**{"service": "litellm", "wrong": ["it is down"], "there": there(), **known}), no_ladder)  # type: ignore[arg-type]
+    return decide(Known(**{"service": "litellm", "wrong": ["it is down"], "there": there(), **known}), a_ladder)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,19 @@ def test_an_image_is_found_by_any_of_its_names_and_a_withdrawn_one_is_not() -> N
         catalogue.find("redis:8.2.1")
     catalogue.publish(Image(("redis",), ("9.0.0",), ("redis-server",)))
     assert catalogue.find("redis:9.0.0").command == ("redis-server",)
+
+
+def test_an_image_without_its_tag_is_found_by_its_digest_until_it_is_published_again() -> None:
+    catalogue = Catalogue(IMAGES)
+    there, sha = catalogue.find("redis:8.2.1"), digest("redis:8.2.1")
+    catalogue.untag("redis:8.2.1")
+    for gone in ("redis:8.2.1", "redis:8.2.1@sha256:" + "ab" * 32):
+        with pytest.raises(ImageMissing, match="does not have it"):
+            catalogue.find(gone)
+    assert catalogue.find(f"redis:8.2.1@{sha}") is there
+    assert ("8.2.1" in catalogue.tags("redis"), "redis:8.2.1" in catalogue.names("redis")) == (False, True)
+    catalogue.publish(replace(there, tags=("8.2.1",)))
+    assert catalogue.find("redis:8.2.1").command == there.command
 
 
 def test_a_digest_is_the_one_that_was_asked_for_or_follows_from_the_name() -> None:

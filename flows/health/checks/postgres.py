@@ -65,8 +65,10 @@ async def _server(opened: Session, target: Postgres, found: Findings, limits: Li
         databases = await _sizes(opened, target, found, limits)
     missing = [f"{database} of {service}" for service, database in target.applications if database not in databases]
     if databases and missing:
-        todo = "restore it, or correct LITELLM_DATABASE and LANGFUSE_DATABASE"
-        found.add("databases", Status.DEGRADED, f"there is no database {missing[0]} in Postgres; {todo}")
+        # down: whoever uses it is its casualty, and no restart of theirs helps, or makes an empty one that hides the loss
+        todo = "restore it (restore-database), or correct LITELLM_DATABASE and LANGFUSE_DATABASE"
+        named = " and no database ".join(missing)
+        found.add("databases", Status.DOWN, f"there is no database {named} in Postgres; {todo}")
     elif databases and target.applications:
         found.add("databases", Status.OK, "the applications' databases are there")
     return databases

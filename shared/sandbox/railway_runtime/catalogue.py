@@ -1,7 +1,7 @@
 """Which images there are, and what is found by the name of an image.
 
-Registries keep no promise: `withdraw` takes a tag away, as `bitnami/redis:7.2` went. `publish` adds an image, as the next
-release of a program does.
+Registries keep no promise: `withdraw` takes an image away, as `bitnami/redis:7.2` went; `untag` only its tag: who knows its
+digest still gets it, for a while. `publish` adds an image, as the next release of a program does.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class Catalogue:
 
     def __init__(self, images: Iterable[Image]) -> None:
         self._images = {f"{name}:{tag}": image for image in images for name in image.repositories for tag in image.tags}
+        self._untagged: dict[str, Image] = {}
 
     def find(self, reference: str) -> Image:
         """What an image is.
@@ -69,6 +70,8 @@ class Catalogue:
             ImageMissing: no registry has it.
         """
         name = plain(reference)
+        if name in self._untagged and digest(reference) == digest(name) and "@" in reference:
+            return self._untagged[name]
         if name not in self._images:
             repository = name.rpartition(":")[0]
             there = sorted(one.rpartition(":")[2] for one in self._images if one.rpartition(":")[0] == repository)
@@ -82,9 +85,23 @@ class Catalogue:
         # A copy: a registry is asked by other threads than those that publish and withdraw.
         return sorted(name.rpartition(":")[2] for name in list(self._images) if name.rpartition(":")[0] == wanted)
 
+    def names(self, repository: str) -> list[str]:
+        """The names of all images in a repository, of those that have no tag any more, too: they have their digest."""
+        wanted = plain(repository).rpartition(":")[0]
+        return sorted(name for name in [*self._images, *self._untagged] if name.rpartition(":")[0] == wanted)
+
     def publish(self, image: Image) -> None:
         """Add an image, in the place of those of its names that there are."""
         self._images |= {f"{name}:{tag}": image for name in image.repositories for tag in image.tags}
+
+    def untag(self, reference: str) -> None:
+        """Take a tag away. Its image is found by its digest only, until it is published again.
+
+        Raises:
+            ImageMissing: there is none of that name.
+        """
+        self._untagged[plain(reference)] = self.find(reference)
+        del self._images[plain(reference)]
 
     def withdraw(self, reference: str) -> None:
         """Take an image away. What runs goes on.

@@ -85,7 +85,7 @@ class Answers:
             content = documents(plain(f"{repository}:{which}"))
         else:
             wanted = which
-            content = {key: one for tag in tags for key, one in documents(plain(f"{repository}:{tag}")).items()}
+            content = {key: one for name in self._catalogue.names(repository) for key, one in documents(name).items()}
         if wanted not in content:
             return _error(404, "BLOB_UNKNOWN" if blob else "MANIFEST_UNKNOWN", "the registry does not have it")
         kind, document = content[wanted]
