@@ -69,6 +69,7 @@ BY_HAND = {
     "redis-memory/runbook",
     "redis-policy/runbook",
     "restart-service/runbook",
+    "restore-database/runbook",
     "restore/on-demand",
     "rotate-secret/runbook",
     "restore-bucket/on-demand",

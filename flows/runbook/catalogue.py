@@ -41,6 +41,7 @@ def entries() -> Sequence[Entry]:
     """Return all runbooks. Of those that answer an incident the first is the one to run."""
     return (
         _entry("free-connections", "automatic", "postgres", ("connections", "longest-transaction")),
+        _entry("restore-database", "asks", "postgres", ("databases",)),
         _entry("split-shared-database", "asks", "postgres", ("foreign-tables",)),
         _entry("redis-policy", "automatic", "redis", ("eviction-policy",)),
         _entry("clickhouse-disk", "automatic", "clickhouse", ("disk", "system-logs")),
