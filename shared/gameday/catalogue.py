@@ -28,6 +28,7 @@ CAUSES: Sequence[type[Cause]] = (
     trust.SaltChanged,
     backups.SetsGone,
     backups.DrillFailed,
+    postgres.DatabaseDropped,
     outages.WorkerHangs,
     outages.WebStopped,
     outages.GatewayStopped,
