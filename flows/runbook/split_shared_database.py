@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from prefect import flow
@@ -16,6 +17,8 @@ from flows.backup.sets import new_set_id
 from flows.deploy.flow import environment_of
 from flows.deploy.rollout import deploy_now
 from flows.health.maintenance import maintenance
+from flows.health.observation import Status
+from flows.health.targets import Targets
 from flows.journals import load_all, save
 from flows.lease import utc_now
 from flows.report import flow_run_id, line
@@ -24,6 +27,7 @@ from flows.runbook.environment import environment_if_any
 from flows.runbook.frame import Action, Diagnosis, Runbook, RunbookRequest, Verdict
 from flows.runbook.gates import at_work
 from flows.runbook.heal import Pace
+from flows.runbook.look import observe_services
 from flows.runbook.running import carry_out
 from flows.runbook.split_plan import SplitPlan, make_plan, shared_databases
 from flows.runbook.split_steps import steps_of
@@ -39,11 +43,12 @@ from flows.upgrade.postgres.moving import aside
 from flows.upgrade.steps import Context
 from flows.upgrade.steps import Pace as StepPace
 
-__all__ = ["FOLDER", "Shared", "SplitRequest", "TakeBack", "journals", "split_shared_database"]
+__all__ = ["FOLDER", "Shared", "SplitRequest", "TakeBack", "foreign", "journals", "split_shared_database"]
 
 FOLDER = "splits"
 _HOURS = 26
 SERVICE = "postgres"
+ASPECT = "foreign-tables"
 
 
 class SplitRequest(RunbookRequest):
@@ -73,7 +78,8 @@ def split_shared_database(request: SplitRequest = SplitRequest()) -> str:
     what was written since stays in databases called `..__undone_..`. The old one is dropped by a person, when nobody wants
     back.
 
-    When not to: while an upgrade or a migration of either is half done; through a pooler that this project does not know. The
+    When not to: for tables that are neither's: whose they are only a person knows, who moves them to a database of their own or
+    drops them. While an upgrade or a migration of either is half done; through a pooler that this project does not know. The
     downtime is two dumps and restores. Afterwards give each application a role of its own, without rights on the other's
     database: this leaves the roles as they are.
 
@@ -90,11 +96,18 @@ def split_shared_database(request: SplitRequest = SplitRequest()) -> str:
         return Verdict.PERSON.value
     with environment_of(stack.settings).open(allow=PROTECTED) as api:
         eyes = Eyes(stack, api, Live(stack))
-        runbook = TakeBack(eyes) if request.action == "undo" else Shared(eyes, request.backup_hours)
+        look = partial(foreign, Targets.from_settings(stack.settings))
+        runbook = TakeBack(eyes) if request.action == "undo" else Shared(eyes, look, request.backup_hours)
         ended = carry_out(runbook, request, stack, Pace(settle=10))
         if ended == "healed":
             hand_over(eyes)
         return ended
+
+
+def foreign(targets: Targets) -> list[str]:
+    """Say what the watch's check of LiteLLM's database finds, a sentence where it is not green."""
+    found = observe_services(targets, {SERVICE})
+    return [one.sentence for one in found if one.aspect == ASPECT and one.status is not Status.OK]
 
 
 class SplitContext(Context):
@@ -115,10 +128,12 @@ class Shared(Runbook):
     """The server's shared database.
 
     Attributes:
-        hours: that the proven set may be old. pace: of the steps. documents: this project's blocks are on a Prefect server.
+        foreign: as the function. hours: that the proven set may be old. pace: of the steps. documents: this project's blocks
+            are on a Prefect server.
     """
 
     eyes: Eyes
+    foreign: Callable[[], Sequence[str]]
     hours: int = _HOURS
     pace: StepPace = field(default_factory=StepPace)
     documents: bool = True
@@ -139,8 +154,10 @@ class Shared(Runbook):
         found = shared_databases(aside(stack.need_postgres_admin()))
         facts = {"shared databases": ", ".join(found) or "none"}
         if not found:
-            others = "tables in LiteLLM's that are neither's are for a person to move or drop"
-            return Diagnosis(Verdict.NOTHING, f"LiteLLM and Langfuse share no database; {others}", facts)
+            what = "LiteLLM and Langfuse share no database"
+            if others := self.foreign():
+                return Diagnosis(Verdict.PERSON, f"{what}, so what follows is for a person to move or drop: {others[0]}", facts)
+            return Diagnosis(Verdict.NOTHING, what, facts)
         if len(found) > 1:
             return Diagnosis(Verdict.PERSON, f"{', '.join(found)} have tables of both: which one is in use?", facts)
         if busy := at_work(stack):

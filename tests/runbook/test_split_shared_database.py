@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -18,9 +19,10 @@ from blocks.keys import BackupKeys
 from blocks.object_store import BackupStore
 from blocks.postgres import PostgresServer
 from blocks.settings import Settings
+from flows.health.targets import Postgres, Targets
 from flows.lease import utc_now
 from flows.runbook.frame import RunbookRequest
-from flows.runbook.split_shared_database import FOLDER, Shared, TakeBack
+from flows.runbook.split_shared_database import FOLDER, Shared, TakeBack, foreign
 from flows.side_file import DrillRecord, record
 from flows.upgrade.look import Eyes
 from flows.upgrade.outside import Fault
@@ -47,7 +49,8 @@ _STATEMENTS = (
     "INSERT INTO organizations VALUES ('o', 'OWNER')",
     "INSERT INTO projects SELECT 'p' || i, 'o' FROM generate_series(1, 20) i",
     "INSERT INTO api_keys (project) SELECT id FROM projects",
-    "CREATE TABLE _prisma_migrations (migration_name text, finished_at timestamptz, rolled_back_at timestamptz)",
+    "CREATE TABLE _prisma_migrations (migration_name text, finished_at timestamptz, rolled_back_at timestamptz, logs text, "
+    "started_at timestamptz)",
     "INSERT INTO _prisma_migrations VALUES ('of litellm', now(), NULL), ('of langfuse', now(), NULL)",
 )
 
@@ -106,7 +109,10 @@ class House:
     def heal(self, desk: Desk, request: RunbookRequest | None = None, *, back: bool = False) -> str:
         with self.world.api() as api:
             eyes = Eyes(self.world.stack, api, self.world.beside)
-            return desk.heal(TakeBack(eyes, PACE) if back else Shared(eyes, pace=PACE, documents=False), request)
+            look = partial(
+                foreign, Targets(timeout=20, postgres=Postgres(SecretStr(self.engine.url()), (("litellm", self.litellm),)))
+            )
+            return desk.heal(TakeBack(eyes, PACE) if back else Shared(eyes, look, pace=PACE, documents=False), request)
 
     def leads(self) -> set[str]:
         """The databases that the applications' variables lead to."""
@@ -182,6 +188,11 @@ def test_each_gets_its_own_database_the_old_one_is_kept_closed_and_a_way_back_le
     assert house.world.value("litellm", "DATABASE_URL").endswith(f"/{house.litellm}?connection_limit=5")
     assert all(house.world.railway.running(name) for name in APPLICATIONS)
     assert house.heal(desk) == "nothing to do"
+    with psycopg.connect(house.engine.url(house.litellm), autocommit=True) as somebody:
+        somebody.execute("CREATE TABLE notes (id text)")
+        with pytest.raises(NotHealed, match=r"share no database, so what follows is for a person.*1 tables.*\(notes\)"):
+            house.heal(desk)
+        somebody.execute("DROP TABLE notes")
     written = house.world.value("litellm", "DATABASE_URL").partition("?")[0]
     with psycopg.connect(written, autocommit=True) as connection:
         connection.execute("""INSERT INTO "LiteLLM_SpendLogs" VALUES ('after', 1)""")
