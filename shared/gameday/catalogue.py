@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shared.gameday.causes import backups, clickhouse, langfuse, memory, outages, postgres, public, redis, schema, trust
+from shared.gameday.causes import backups, clickhouse, images, langfuse, memory, outages, postgres, public, redis, schema, trust
 from shared.gameday.causes.cause import Cause
 
 __all__ = ["CAUSES", "chosen"]
@@ -26,6 +26,9 @@ CAUSES: Sequence[type[Cause]] = (
     trust.KeyRemoved,
     trust.ImageCompromised,
     trust.SaltChanged,
+    images.BadImage,
+    images.TagDeleted,
+    images.ImageOlder,
     backups.SetsGone,
     backups.DrillFailed,
     postgres.DatabaseDropped,

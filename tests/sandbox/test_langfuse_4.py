@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import uuid
+from dataclasses import replace
 
 import pytest
 
@@ -63,6 +64,28 @@ def test_an_image_older_than_the_schema_does_not_start(applications: Sandbox, fo
     older = LangfuseWeb(applications.directory / "web-older", web.configuration.stores, version="3.225.4")
     with pytest.raises(EngineError, match="no migration found for version 46"):
         older.start()
+
+
+def test_a_newer_release_has_one_migration_more_and_there_is_no_way_back_from_it(
+    applications: Sandbox, four: tuple[LangfuseWeb, LangfuseWorker]
+) -> None:
+    web, _ = four
+    database = f"upgraded_{uuid.uuid4().hex[:8]}"
+    clickhouse(applications, f"CREATE DATABASE {database} ENGINE = Atomic")
+    stores = replace(web.configuration.stores, clickhouse_database=database)
+    one = LangfuseWeb(applications.directory / "web-upgraded", stores, version="3.225.4")
+    try:
+        for number, newest in (("3.225.4", 37), ("3.230.0", 38), ("4.16.0", 46), ("4.20.0", 47)):
+            one.upgrade(number)
+            one.start()
+            one.stop()
+            ledger = f"SELECT argMax(version, sequence), argMax(dirty, sequence) FROM {database}.schema_migrations"
+            assert clickhouse(applications, ledger) == f"{newest}\t0"
+        one.upgrade("4.16.0")
+        with pytest.raises(EngineError, match="no migration found for version 47"):
+            one.start()
+    finally:
+        clickhouse(applications, f"DROP DATABASE {database} SYNC")
 
 
 def test_from_sigterm_on_web_is_not_ready_and_then_it_ends(four: tuple[LangfuseWeb, LangfuseWorker]) -> None:

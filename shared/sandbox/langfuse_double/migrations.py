@@ -7,6 +7,7 @@ original's migration tool has for it.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 from uuid import uuid4
@@ -18,10 +19,10 @@ from shared.sandbox import langfuse_clickhouse, langfuse_postgres
 from shared.sandbox.langfuse_double.configuration import Stores
 from shared.sandbox.langfuse_double.warehouse import Warehouse, WarehouseError
 
-__all__ = ["MigrationFailed", "fast_hash", "migrate_clickhouse", "migrate_postgres"]
+__all__ = ["MigrationFailed", "fast_hash", "migrate_clickhouse", "migrate_postgres", "newest_migration"]
 
-_HEADS = {3: 37, 4: 46}
-"""The newest ClickHouse migration of each major version (v3.225.4, v4.16.0)."""
+_HEADS: Sequence[tuple[tuple[int, ...], int]] = (((3,), 37), ((3, 226), 38), ((4,), 46), ((4, 17), 47))
+"""The newest ClickHouse migration from each version on: of v3.225.4 and v4.16.0, and one more in whatever comes after them."""
 
 _COLUMNS = """
     project_id String,
@@ -104,29 +105,38 @@ def _initialize(connection: psycopg.Connection[Any], stores: Stores) -> None:
     )
 
 
-async def migrate_clickhouse(warehouse: Warehouse, database: str, *, major: int) -> None:
+async def migrate_clickhouse(warehouse: Warehouse, database: str, *, version: str) -> None:
     """Create what is missing.
 
+    Args:
+        version: of Langfuse.
     Raises:
         MigrationFailed: the schema is dirty, or newer than this version knows.
         WarehouseError, httpx.TransportError: ClickHouse refuses, or does not answer.
     """
-    head = _HEADS[major]
-    version, dirty = await _state(warehouse)
+    head, (base, of_four) = newest_migration(version), (newest_migration("3"), newest_migration("4"))
+    now, dirty = await _state(warehouse)
     if dirty:
-        raise MigrationFailed(f"Dirty database version {version}. Fix and force version.")
-    if version > head:
-        raise MigrationFailed(
-            f"no migration found for version {version}: read down for version {version} .: file does not exist"
-        )
-    if version == 0:
+        raise MigrationFailed(f"Dirty database version {now}. Fix and force version.")
+    if now > head:
+        raise MigrationFailed(f"no migration found for version {now}: read down for version {now} .: file does not exist")
+    if now == 0:
         for statement in langfuse_clickhouse.schema(database):
             await warehouse.run(statement)
-        await _record(warehouse, _HEADS[3])
-    if version < head and major == 4:
+        await _record(warehouse, base)
+    if now < of_four <= head:
         for statement in _events(identifier(database)):
             await warehouse.run(statement)
+        await _record(warehouse, of_four)
+    if head not in (base, of_four) and now < head:
+        await warehouse.run(f"ALTER TABLE {identifier(database)}.traces MODIFY COMMENT 'since migration {head}'")
         await _record(warehouse, head)
+
+
+def newest_migration(version: str) -> int:
+    """The newest ClickHouse migration that a version of Langfuse knows."""
+    numbers = tuple(int(part) for part in version.split(".") if part.isdigit())
+    return max(head for since, head in _HEADS if since <= numbers)
 
 
 def _events(database: str) -> list[str]:

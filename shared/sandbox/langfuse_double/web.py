@@ -265,7 +265,7 @@ async def _main(configuration: Configuration) -> None:
     try:
         major, stores = configuration.major, configuration.stores
         await asyncio.to_thread(migrate_postgres, stores, major=major)
-        await migrate_clickhouse(web.warehouse, stores.clickhouse_database, major=major)
+        await migrate_clickhouse(web.warehouse, stores.clickhouse_database, version=configuration.version)
         await serve(web.application(), configuration, lifetime)
     finally:
         await web.warehouse.close()

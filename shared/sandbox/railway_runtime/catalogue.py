@@ -92,7 +92,10 @@ class Catalogue:
 
     def publish(self, image: Image) -> None:
         """Add an image, in the place of those of its names that there are."""
-        self._images |= {f"{name}:{tag}": image for name in image.repositories for tag in image.tags}
+        names = [f"{name}:{tag}" for name in image.repositories for tag in image.tags]
+        self._images |= dict.fromkeys(names, image)
+        for name in names:
+            self._untagged.pop(name, None)
 
     def untag(self, reference: str) -> None:
         """Take a tag away. Its image is found by its digest only, until it is published again.
