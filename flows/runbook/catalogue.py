@@ -44,7 +44,7 @@ def entries() -> Sequence[Entry]:
         _entry("restore-database", "asks", "postgres", ("databases",)),
         _entry("split-shared-database", "asks", "postgres", ("foreign-tables",)),
         _entry("redis-policy", "automatic", "redis", ("eviction-policy",)),
-        _entry("clickhouse-disk", "automatic", "clickhouse", ("disk", "system-logs")),
+        _entry("clickhouse-disk", "automatic", "clickhouse", ("disk", "system-logs", "volume")),
         _entry("clickhouse-parts", "automatic", "clickhouse", ("parts", "mutations")),
         *(_entry("retention", "manual", service, (aspect,)) for service, aspect in _FILLED.items()),
         _entry("dirty-migration", "asks", "clickhouse", ("schema-migrations",)),

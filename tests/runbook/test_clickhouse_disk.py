@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import httpx
 import pytest
@@ -12,12 +13,13 @@ from pydantic import SecretStr
 from blocks.clickhouse import ClickHouseServer
 from blocks.errors import NotHealed
 from blocks.object_store import BackupStore
-from flows.health.targets import ClickHouse, Limits, Targets
-from flows.runbook.clickhouse_disk import Filling, Known, decide
+from flows.health.targets import ClickHouse, Limits, Railway, Targets
+from flows.runbook.clickhouse_disk import ASPECTS, Filling, Known, decide
 from flows.runbook.clickhouse_logs import Log, ShortenKept
 from flows.runbook.frame import Action, RunbookRequest, Verdict
 from shared.engines.clickhouse import ClickHouseEngine
-from tests.runbook.cases import IMPATIENT, Desk
+from tests.blocks.railway_script import Script, deployment, environment
+from tests.runbook.cases import CANARY, IMPATIENT, Desk
 
 ROTATED, LIVE = "trace_log_77", "zz_metric_log"
 MEGABYTES = 2_000_000
@@ -117,6 +119,39 @@ def test_where_its_logs_are_small_a_person_is_needed(disk: Disk, desk: Desk) -> 
     with pytest.raises(NotHealed, match=r"needs a person: .*its logs are not what fills it: grow the volume"):
         desk.heal(disk.runbook(0.0))
     assert disk.rows(LIVE) == 100
+
+
+# --- the volume, of which only the platform knows -------------------------------------------------------------------------
+
+
+def inventory(used_mb: float) -> dict[str, Any]:
+    """What Railway says of ClickHouse, whose volume has 100 MB."""
+    volume = {"id": "vi-1", "volumeId": "v-1", "serviceId": "service-clickhouse", "mountPath": "/var/lib/clickhouse"}
+    measured = {"sizeMB": 100, "currentSizeMB": used_mb, "state": "READY", "isPendingDeletion": False}
+    service = {"serviceName": "clickhouse", "latestDeployment": deployment(), "activeDeployments": [deployment()]}
+    return environment(service, volumes=(volume | measured,))
+
+
+def watched(filling: Filling, script: Script, *aspects: str) -> Filling:
+    """The same, with the platform's word, about some aspects."""
+    there = Railway(script.url, "project", SecretStr(CANARY), "project-1", "environment-1")
+    return replace(filling, targets=replace(filling.targets, railway=there), aspects=aspects)
+
+
+def test_a_full_volume_is_emptied_and_the_platform_s_next_measurement_is_waited_for(disk: Disk, desk: Desk) -> None:
+    late = [inventory(95), inventory(95), inventory(95), inventory(40)]
+    with Script({"Inventory": late, "Metrics": [{"metrics": []}]}) as script:
+        filling = watched(disk.runbook(1e12), script, "volume")
+        assert desk.heal(filling) == "healed"
+        assert (disk.rows(ROTATED), disk.rows(LIVE)) == (0, 400_000), "what was enough was not known at once"
+        assert desk.heal(filling) == "nothing to do"
+    assert "is 95 % full" in desk.text()
+
+
+def test_by_hand_a_full_volume_counts_and_one_that_the_platform_does_not_speak_of_does_not(disk: Disk, desk: Desk) -> None:
+    with Script({"Inventory": [inventory(95), inventory(40)], "Metrics": [{"metrics": []}]}) as script:
+        assert desk.heal(watched(disk.runbook(1e12), script, *ASPECTS), RunbookRequest(dry_run=True)) == "can heal"
+    assert desk.heal(replace(disk.runbook(1e12), aspects=ASPECTS), RunbookRequest(dry_run=True)) == "nothing to do"
 
 
 # --- decisions -----------------------------------------------------------------------------------------------------------

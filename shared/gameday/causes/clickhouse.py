@@ -1,10 +1,12 @@
-"""ClickHouse does not merge, or its logs about itself fill the disk."""
+"""ClickHouse does not merge, or its logs about itself fill the disk, or its volume."""
 
 from __future__ import annotations
 
+from shared.engines.process import EngineError
 from shared.gameday.causes.cause import Cause
+from shared.gameday.ground import Ground
 
-__all__ = ["LogsGrow", "PartsPileUp"]
+__all__ = ["LogsGrow", "PartsPileUp", "VolumeFills"]
 
 _TABLE = "gameday_parts"
 _PARTS = 320
@@ -12,6 +14,10 @@ _PARTS = 320
 _LOG, _ROTATED = "zz_trace_log", "zz_trace_log_0"
 _ROWS = 4_000_000
 """Of 8 random bytes each, which do not compress."""
+_FULL, _USUAL_MB = 0.92, 50_000
+_FILLING = {_ROTATED: 3_600_000, _LOG: 800_000}
+_FILLING_MB = 8 * sum(_FILLING.values()) / 1e6
+"""Less than the logs themselves may take: only the volume is too small for them."""
 
 
 class PartsPileUp(Cause):
@@ -51,11 +57,8 @@ class LogsGrow(Cause):
 
     def cause(self) -> None:
         """As in `Cause`."""
-        sql = self.ground.clickhouse
         for name in (_LOG, _ROTATED):
-            columns = "event_date Date, x UInt64"
-            sql(f"CREATE TABLE IF NOT EXISTS system.{name} ({columns}) ENGINE = MergeTree ORDER BY x")
-            sql(f"INSERT INTO system.{name} SELECT today(), rand64() FROM numbers({_ROWS})")
+            grow(self.ground, name, _ROWS)
 
     def undo(self) -> None:
         """As in `Cause`."""
@@ -66,3 +69,43 @@ class LogsGrow(Cause):
         """As in `Cause`."""
         rows = int(self.ground.clickhouse(f"SELECT count() FROM system.{_ROTATED}"))
         return f"what was put aside has {rows} rows" if rows else ""
+
+
+class VolumeFills(Cause):
+    """The volume is a small one, and the logs that would do no harm on another fill it."""
+
+    key, numbers, what = "volume-full", (4,), f"ClickHouse's logs about itself fill a small volume to {_FULL:.0%}"
+    service, aspects = "clickhouse", ("volume",)
+    runbook = "clickhouse-disk"
+
+    def cause(self) -> None:
+        """As in `Cause`."""
+        used, _ = self._measured()
+        self.ground.railway.size_volume("clickhouse", int((used + _FILLING_MB) / _FULL))
+        for name, rows in _FILLING.items():
+            grow(self.ground, name, rows)
+
+    def undo(self) -> None:
+        """As in `Cause`."""
+        for name in _FILLING:
+            self.ground.clickhouse(f"DROP TABLE IF EXISTS system.{name} SYNC")
+        self.ground.railway.size_volume("clickhouse", _USUAL_MB)
+
+    def left(self) -> str:
+        """As in `Cause`."""
+        used, size = self._measured()
+        return f"{used:.0f} of {size:.0f} MB are used" if used > 0.8 * size else ""
+
+    def _measured(self) -> tuple[float, float]:
+        """What is used of the volume, and its size, in MB, as Railway shows them."""
+        volume = self.ground.api.inventory().services["clickhouse"].volume
+        if volume is None:
+            raise EngineError("clickhouse has no volume")
+        return volume.used_mb, volume.size_mb
+
+
+def grow(ground: Ground, name: str, rows: int) -> None:
+    """Put rows into a log of ClickHouse about itself, which is made where there is none."""
+    columns = "event_date Date, x UInt64"
+    ground.clickhouse(f"CREATE TABLE IF NOT EXISTS system.{name} ({columns}) ENGINE = MergeTree ORDER BY x")
+    ground.clickhouse(f"INSERT INTO system.{name} SELECT today(), rand64() FROM numbers({rows})")

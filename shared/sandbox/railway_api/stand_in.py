@@ -179,6 +179,18 @@ class RailwayStandIn:
             key = (self._instance(name).service_id, measurement)
             self._platform.readings.setdefault(key, []).append((self._platform.clock.now().timestamp(), value))
 
+    def size_volume(self, name: str, size_mb: int) -> None:
+        """A service's volume has had another size all the time; by the API one only grows.
+
+        Raises:
+            KeyError: it has none.
+        """
+        with self._platform.lock:
+            found = self._environment.volume_of(self._instance(name).service_id)
+            if found is None:
+                raise KeyError(f"{name} has no volume")
+            found.size_mb = size_mb
+
     def advance(self, by: timedelta) -> None:
         """Let the platform's clock move on."""
         with self._platform.lock:
