@@ -135,7 +135,8 @@ class LiteLLMGateway(Engine):
                 **(environment or {}),
                 **_OFFLINE,
                 "TMPDIR": str(self.directory),
-                "LITELLM_MASTER_KEY": master_key,
+                # Unset is not empty: with an empty one it refuses everybody, without one it serves everybody.
+                **({"LITELLM_MASTER_KEY": master_key} if master_key else {}),
                 "LITELLM_SALT_KEY": salt_key,
                 **stores,
                 **self._langfuse,

@@ -6,9 +6,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import httpx
 import pytest
 
-from shared.engines.postgres import client_bin_dirs
+from shared.engines.postgres import PostgresEngine, client_bin_dirs
 from shared.engines.process import wait_until
 from shared.sandbox.environment import ROOT
 from shared.sandbox.railway_runtime.container import LocalContainer
@@ -77,6 +78,26 @@ def test_litellm_ends_without_the_file_that_its_start_command_names(runtime: Loc
     assert "Config file not found: /tmp/missing.yaml" in end_of(container)
     keyless = runtime.start(ContainerSpec("no-key", "ghcr.io/berriai/litellm:v1.106.0", {}, command, port=4000))
     assert "LITELLM_MASTER_KEY is not set" in end_of(keyless)
+
+
+def test_before_1_106_litellm_without_a_master_key_serves_whoever_asks(
+    runtime: LocalRuntime, postgres_engine: PostgresEngine
+) -> None:
+    variables = {"DATABASE_URL": postgres_engine.url()}
+    container = runtime.start(ContainerSpec("open", "ghcr.io/berriai/litellm:v1.102.4", variables, "litellm", port=4000))
+    url = f"http://{runtime.public_address('open', 4000)}"
+    with httpx.Client(base_url=url, trust_env=False, timeout=20) as stranger:
+
+        def ready() -> bool:
+            try:
+                return stranger.get("/health/readiness").is_success
+            except httpx.TransportError:
+                return False
+
+        wait_until(ready, timeout=240, what="LiteLLM", pause=0.5)
+        assert stranger.get("/v1/models").status_code == 200
+        assert stranger.get("/v1/models", headers={"Authorization": "Bearer anything"}).status_code == 200
+    assert container.state is ContainerState.RUNNING
 
 
 def test_the_worker_image_is_this_repository_with_this_environment(runtime: LocalRuntime) -> None:

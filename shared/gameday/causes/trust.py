@@ -28,9 +28,9 @@ class KeyRemoved(Cause):
 
     def undo(self) -> None:
         """As in `Cause`."""
-        if self.left():
-            key = self.ground.environment[_KEY]
-            self.ground.api.set_variables(self.ground.railway.service_id("litellm"), {_KEY: key})
+        service = self.ground.railway.service_id("litellm")
+        if _KEY not in self.ground.api.variables(service):
+            self.ground.api.set_variables(service, {_KEY: self.ground.environment[_KEY]})
             self.ground.deploy("litellm")
 
     def left(self) -> str:

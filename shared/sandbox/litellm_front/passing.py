@@ -33,12 +33,13 @@ class Passing:
     """Sends what comes to one gateway.
 
     Args:
-        upstream: its base URL. master_key: what it takes for everybody who is known.
+        upstream: its base URL. master_key: what it takes for everybody who is known; empty: it asks for none.
     """
 
     def __init__(self, upstream: str, master_key: str, ledger: Ledger) -> None:
         self._client = httpx.AsyncClient(base_url=upstream, timeout=None, trust_env=False, verify=False)  # noqa: S113, S501 - the caller's deadlines are those that count; plain HTTP
-        self._master_key, self._ledger = master_key, ledger
+        self._login = {"Authorization": f"Bearer {master_key}"} if master_key else {}
+        self._ledger = ledger
 
     async def close(self) -> None:
         """Let go of its connections."""
@@ -47,8 +48,7 @@ class Passing:
     async def ask(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         """GET something from the gateway in one's own name; None where it does not answer with JSON."""
         try:
-            login = {"Authorization": f"Bearer {self._master_key}"}
-            answer = await self._client.get(path, params=query, headers=login, timeout=_OWN_S)
+            answer = await self._client.get(path, params=query, headers=self._login, timeout=_OWN_S)
             return answer.json() if answer.is_success else None
         except (httpx.HTTPError, ValueError):
             return None
@@ -116,7 +116,7 @@ class Passing:
         dropped = _OF_THE_CONNECTION | (_KEYS if caller is not None else set())
         headers = [(name, value) for name, value in request.headers.items() if name not in dropped]
         if caller is not None:
-            headers.append(("authorization", f"Bearer {self._master_key}"))
+            headers.extend(self._login.items())
         url = httpx.URL(path=request.url.path, query=request.url.query.encode())
         return self._client.build_request(request.method, url, headers=headers, content=content)
 
