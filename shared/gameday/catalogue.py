@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shared.gameday.causes import backups, clickhouse, images, langfuse, memory, outages, postgres, public, redis, schema, trust
+from shared.gameday.causes import (
+    backups,
+    clickhouse,
+    images,
+    langfuse,
+    memory,
+    outages,
+    postgres,
+    public,
+    redis,
+    schema,
+    spend,
+    trust,
+)
 from shared.gameday.causes.cause import Cause
 
 __all__ = ["CAUSES", "chosen"]
