@@ -21,6 +21,8 @@ DATABASE = {"failIfDatabaseUnavailable": "true"}
 """Without it the health endpoint looks at no database (facts: apps.md 2.2)."""
 STUCK = {"failIfQueueConsumptionStuck": "true"}
 """From 4.0 on; 3.x ignores it."""
+PROPAGATION = {"failIfEventPropagationStuck": "true"}
+"""The same; the answer then has `eventPropagation` (source: langfuse, worker/src/features/health)."""
 
 
 class LangfuseWeb(Block):

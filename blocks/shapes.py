@@ -10,7 +10,7 @@ __all__ = ["LIMITS", "SHAPES", "in_shape"]
 LIMITS = (
     *("connections_percent", "transaction_seconds", "volume_percent", "xid_age", "disk_percent", "disk_full_percent", "parts"),
     *("mutation_seconds", "system_log_bytes", "memory_percent", "queue_depth", "queue_seconds", "stuck_seconds"),
-    *("failed_jobs", "late_seconds", "container_percent", "deploying_seconds"),
+    *("propagation_seconds", "failed_jobs", "late_seconds", "container_percent", "deploying_seconds"),
 )
 """What CHECK_LIMITS may name: the fields of `flows.health.targets.Limits`, except those that have a setting of their own."""
 

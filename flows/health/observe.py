@@ -110,7 +110,13 @@ def checks(targets: Targets) -> Iterator[Check]:
         yield Check(
             "langfuse-worker",
             langfuse_worker.MAIN,
-            partial(langfuse_worker.check, targets.langfuse_worker, targets.langfuse_web),
+            partial(
+                langfuse_worker.check,
+                targets.langfuse_worker,
+                targets.langfuse_web,
+                targets.clickhouse,
+                limits=limits,
+            ),
         )
         if targets.redis:
             queues = partial(langfuse_queues.check, targets.redis, targets.queue_prefix, limits=limits)

@@ -36,6 +36,7 @@ class Limits:
         system_log_bytes: ClickHouse's own logs. memory_percent: of Redis' maxmemory.
         queue_depth: jobs waiting in all queues. queue_seconds: age of the oldest of them.
         stuck_seconds: age of the oldest where nobody works: an idle worker takes a job at once.
+        propagation_seconds: age of what Langfuse 4 copied last to its new tables, where more waits; ten minutes are usual.
         failed_jobs: events that were given up. late_seconds: of a flow run that should have started.
         container_percent: of the memory that a container may use. deploying_seconds: that a deployment may take.
         certificate_days: left of a certificate: mention, urge, page.
@@ -54,6 +55,7 @@ class Limits:
     queue_depth: float = 10_000
     queue_seconds: float = 300
     stuck_seconds: float = 120
+    propagation_seconds: float = 1800
     failed_jobs: float = 0
     late_seconds: float = 300
     container_percent: float = 90

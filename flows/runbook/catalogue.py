@@ -84,7 +84,7 @@ _DOWN: Mapping[str, tuple[str, ...]] = {
     "minio": ("put-get-delete", "deployment"),
     "litellm": ("liveness", "readiness", "deployment"),
     "langfuse-web": ("health", "ready", "deployment"),
-    "langfuse-worker": ("health", "ready", "consumption", "stuck-probe", "deployment"),
+    "langfuse-worker": ("health", "ready", "consumption", "stuck-probe", "propagation", "deployment"),
 }
 """What a service is down by, which a restart may mend. Prefect's own are not among them: no run may end itself."""
 

@@ -18,6 +18,7 @@ __all__ = ["Said", "sentence_of", "spoken"]
 CHECKS = Path(__file__).parents[1] / "health" / "checks"
 GAP = "…"
 _OF: Mapping[str, tuple[str, ...]] = {
+    "langfuse_propagation": ("langfuse-worker",),
     "langfuse_queues": ("langfuse-worker",),
     "postgres_applications": ("litellm", "langfuse-web"),
     "prefect": ("prefect-server", "prefect-worker"),

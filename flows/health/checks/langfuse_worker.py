@@ -1,25 +1,27 @@
-"""Langfuse's worker: does it live, does it still take jobs, is it of the same version as the web service."""
+"""Langfuse's worker: does it live, does it still take jobs and copy traces, is it of the same version as the web service."""
 
 from __future__ import annotations
 
 import asyncio
 
 from blocks.langfuse import STUCK, WORKER_HEALTH, WORKER_READY
+from flows.health.checks.langfuse_propagation import look_at_propagation
 from flows.health.checks.langfuse_web import version_at
 from flows.health.findings import Findings
 from flows.health.observation import Status
 from flows.health.reach import Web, web
+from flows.health.targets import ClickHouse, Limits
 
 __all__ = ["MAIN", "check"]
 
 MAIN = "health"
 
 
-async def check(url: str, web_url: str, found: Findings) -> None:
+async def check(url: str, web_url: str, warehouse: ClickHouse | None, found: Findings, limits: Limits) -> None:
     """Look at langfuse-worker.
 
     Args:
-        web_url: of langfuse-web, for its version; may be empty.
+        web_url: of langfuse-web, for its version; may be empty. warehouse: where the traces are; may be None.
     """
     with found.looking(MAIN, Status.DOWN):
         async with web(url) as worker:
@@ -32,6 +34,8 @@ async def check(url: str, web_url: str, found: Findings) -> None:
             found.add(MAIN, Status.OK, "Langfuse worker reaches Postgres and Redis", latency_ms=answer.latency_ms)
             own = str(answer.json().get("version", ""))
             await asyncio.gather(_ready(worker, found), _versions(worker, web_url, own, found))
+            if found.status("stuck-probe") is not None:  # else it is a 3, which would answer as if it had not been asked
+                await look_at_propagation(worker, warehouse, found, limits)
 
 
 async def _ready(worker: Web, found: Findings) -> None:

@@ -59,6 +59,7 @@ class Configuration:
         flush: seconds between two inserts into ClickHouse.
         drain: seconds between SIGTERM and the end, in which `ready` says 500.
         preview: v4's LANGFUSE_MIGRATION_V4_ALLOW_PREVIEW_OPT_IN, without which there is no v2 API.
+        write_mode: v4's LANGFUSE_MIGRATION_V4_WRITE_MODE. propagate: seconds between two runs of its job that copies traces.
     """
 
     port: int
@@ -72,6 +73,8 @@ class Configuration:
     flush: float = 0.2
     drain: float = 0.3
     preview: bool = True
+    write_mode: str = "events_only"
+    propagate: float = 60.0
 
     @property
     def major(self) -> int:
@@ -102,6 +105,7 @@ class Behaviour:
         status: what every request is answered with, or None.
         says_version: the version that it claims to be, or None. What it does stays.
         stuck_after: seconds without progress after which v4's `failIfQueueConsumptionStuck` says so.
+        cursor_stuck: v4's job that copies traces runs, and copies nothing any more (langfuse#17452).
     """
 
     wedged: bool = False
@@ -112,6 +116,7 @@ class Behaviour:
     status: int | None = None
     says_version: str | None = None
     stuck_after: float = 3600.0
+    cursor_stuck: bool = False
 
 
 @dataclass

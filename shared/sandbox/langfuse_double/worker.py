@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from shared.sandbox.langfuse_double import rows
+from shared.sandbox.langfuse_double import propagation, rows
 from shared.sandbox.langfuse_double.blobs import Blobs
 from shared.sandbox.langfuse_double.configuration import Behaviour, BehaviourFile, Configuration
 from shared.sandbox.langfuse_double.queue import Job, Queue
@@ -58,7 +58,7 @@ class Worker:
         """Take jobs until the program ends."""
         async with asyncio.TaskGroup() as tasks:
             loops = [tasks.create_task(self._consume(queue)) for queue in self._queues]
-            loops += [tasks.create_task(self._flush()), tasks.create_task(self._migrate())]
+            loops += [tasks.create_task(one()) for one in (self._flush, self._migrate, self._propagate)]
             await self._lifetime.ended.wait()
             for task in loops:
                 task.cancel()
@@ -66,14 +66,26 @@ class Worker:
         await self._redis.aclose()
 
     async def health(self, request: Request) -> Response:
-        """Postgres and Redis, always; ClickHouse and S3, never. v4 can be asked whether jobs are consumed."""
+        """Postgres and Redis, always; ClickHouse and S3, never. v4 can be asked whether jobs are consumed and traces copied."""
         if not await self._stores_answer():
             return JSONResponse({"status": "error"}, 500)
-        behaviour = self._behaviour.read()
-        asked = request.query_params.get("failIfQueueConsumptionStuck") == "true"
-        if asked and self._configuration.major >= 4 and time.monotonic() - self._progress > behaviour.stuck_after:
-            return JSONResponse({"status": "error", "message": "Queue consumption is stuck"}, 503)
-        return JSONResponse({"status": "ok"})
+        asked = {name for name, value in request.query_params.items() if value == "true" and self._configuration.major >= 4}
+        failures: list[str] = []
+        details: dict[str, Any] = {}
+        if "failIfEventPropagationStuck" in asked:
+            details["eventPropagation"] = found = await propagation.health(self._redis, self._configuration)
+            failures += ["Event propagation stuck"] if found["stuck"] else []
+        if "failIfQueueConsumptionStuck" in asked:
+            seconds, threshold = time.monotonic() - self._progress, self._behaviour.read().stuck_after
+            stuck = seconds > threshold
+            details["queueConsumption"] = {
+                "enabled": True,
+                "secondsSinceLastActivity": round(seconds),
+                "thresholdSeconds": threshold,
+                "stuck": stuck,
+            }
+            failures += ["Queue consumption stuck"] if stuck else []
+        return JSONResponse({"status": "; ".join(failures) or "ok", **details}, 503 if failures else 200)
 
     async def ready(self, request: Request) -> Response:
         """As health, and 500 from SIGTERM on."""
@@ -172,6 +184,17 @@ class Worker:
         while True:
             await asyncio.sleep(self._configuration.flush)
             await self._writer.flush()
+
+    async def _propagate(self) -> None:
+        """Copy to v4's tables what was written where 3 has it."""
+        while propagation.is_enabled(self._configuration):
+            behaviour = self._behaviour.read()
+            try:
+                if not behaviour.wedged:
+                    await propagation.run(self._redis, self._configuration, stuck=behaviour.cursor_stuck)
+            except RedisError as error:
+                _log(f"event propagation: Redis: {type(error).__name__}: {error}")
+            await asyncio.sleep(self._configuration.propagate)
 
     async def _migrate(self) -> None:
         """Carry out the background migrations that are due when the worker starts; those behind a gate stay dormant."""

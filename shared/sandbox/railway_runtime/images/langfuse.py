@@ -44,6 +44,7 @@ def main(part: str) -> None:
         behaviour=str(inside.path("/app/behaviour.json")),
         ingestion_delay=float(variables.get("LANGFUSE_INGESTION_QUEUE_DELAY_MS") or 0) / 1000,
         preview=variables.get("LANGFUSE_MIGRATION_V4_ALLOW_PREVIEW_OPT_IN", "true") == "true",
+        write_mode=variables.get("LANGFUSE_MIGRATION_V4_WRITE_MODE", "events_only"),
     )
     file = inside.path("/app/configuration.json")
     configuration.write(file)
