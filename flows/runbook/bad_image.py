@@ -16,6 +16,7 @@ __all__ = ["Suspect", "images_that_ran", "name_of", "serving", "suspect"]
 PROVEN = timedelta(hours=1)
 """An image that has run for so long and ends then does so for another reason than what is in it."""
 _ENDED = (DeploymentStatus.FAILED, DeploymentStatus.CRASHED)
+_NO_WAY_UP = (DeploymentStatus.REMOVING, DeploymentStatus.UNKNOWN)
 _SICK = (InstanceStatus.CRASHED, InstanceStatus.RESTARTING)
 
 
@@ -36,6 +37,7 @@ class Suspect:
     def sentence(self) -> str:
         """What failed, and what ran before."""
         how = "is not in its registry" if self.gone else "did not come up" if self.is_hopeless else "crashed"
+        how = how if self.failed.status.over else "is not up yet"
         what = f"the image {self.failed.image} {how}"
         if self.before is None:
             return f"{what}, and nothing ran before it"
@@ -81,8 +83,8 @@ def suspect(
     """Say whether a service's image is to blame for how it is; None where it is not, or might start at the next try.
 
     Args:
-        read: brings the service's deployments, the newest first; only asked where one has failed. missing: says whether no
-            registry has an image.
+        read: brings the service's deployments, the newest first; only asked where one has failed, or is under way: with a
+            volume the service is down meanwhile. missing: says whether no registry has an image.
     """
     newest = there.latest
     if newest is None:
@@ -90,12 +92,13 @@ def suspect(
     if newest.status.active and there.image and newest.image != there.image:
         return _configured(there.image, newest, read())
     sick = newest.status.active and any(one.status in _SICK for one in newest.instances)
-    if not (newest.status in _ENDED or sick) or (newest.status is not DeploymentStatus.FAILED and _lived(newest) >= PROVEN):
+    failed, under_way = newest.status is DeploymentStatus.FAILED, not newest.status.over and newest.status not in _NO_WAY_UP
+    crashed = (newest.status is DeploymentStatus.CRASHED or sick) and _lived(newest) < PROVEN
+    if not (failed or under_way or crashed):
         return None
     older = [one for one in read() if one.id != newest.id and one.created_at <= newest.created_at]
     name, before = name_of(newest), _before(newest, older)
-    never_pulled = newest.status is DeploymentStatus.FAILED and not newest.image_digest
-    gone = never_pulled and name is not None and missing(name)
+    gone = failed and not newest.image_digest and name is not None and missing(name)
     differs = before is not None and not _same(newest, before)
     return Suspect(newest, before, gone) if gone or differs else None
 

@@ -174,7 +174,8 @@ class ServiceDown(Runbook):
             rungs.append(Await(*given, newest.id))
         if serves is not None and (is_down or self.asked or (as_configured and serves.id == newest.id)):
             rungs += [Restart(*given, serves.id)] * 2
-        if (is_down or self.asked or as_configured) and not (back is not None and back.only):
+        in_vain = back is not None and (back.only or (bool(back.image) and not newest.status.over))
+        if (is_down or self.asked or as_configured) and not in_vain:
             rungs.append(Redeploy(*given, (serves or newest).id))
         if back is not None and back.image:
             rungs.append(self._pin(there, back.image, waits))

@@ -212,6 +212,23 @@ def test_with_a_volume_the_service_is_down_with_its_bad_image_and_comes_back_wit
         town.close()
 
 
+@pytest.mark.long
+def test_a_bad_image_that_railway_still_starts_again_and_again_is_waited_for_and_then_gives_way(
+    tmp_path: Path, store: BackupStore, keys: BackupKeys, desk: Desk
+) -> None:
+    town = Town(tmp_path, store, keys, volume=True)
+    try:
+        town.operator.update(town.id, restartPolicyType="ALWAYS")
+        town.operator.set_image(town.id, BAD)
+        town.operator.comes_to(town.operator.deploy(town.id), status="DEPLOYING")
+        town.before = len(town.changes())
+        assert town.heal(desk, aspect="health") == "healed"
+        assert (town.done(), town.image(), len(desk.asked)) == (["serviceInstanceDeployV2"], PINNED, 1)
+        assert f"the image {BAD} is not up yet, and {PINNED} ran before it" in desk.text()
+    finally:
+        town.close()
+
+
 def test_after_the_old_one_was_only_run_again_the_configured_image_is_still_mended(town: Town, desk: Desk) -> None:
     town.fail()
     assert (
@@ -296,6 +313,9 @@ AGES = 60 * 24 * 20
         ([deployment("3", "app:3", "FAILED"), deployment("2", "app:2", "REMOVED"), RAN], "1"),
         ([deployment("3", "app:1", "FAILED", sha=TWO), RAN], "1"),
         ([deployment("3", "app:1", "FAILED", sha=ONE), deployment("1", "app:1", "SUCCESS", sha=ONE)], ""),
+        ([deployment("3", "app:2", "DEPLOYING"), RAN], "1"),
+        ([deployment("3", "app:1", "DEPLOYING"), deployment("1", "app:1", "SUCCESS", sha=ONE)], ""),
+        ([deployment("3", "app:2", "REMOVING"), RAN], ""),
         ([deployment("3", "app:2", "CRASHED"), RAN], "1"),
         ([deployment("3", "app:2", "CRASHED", lived=AGES), RAN], ""),
         ([deployment("3", "app:2", "CRASHED"), deployment("2", "app:2", "REMOVED", kept=True), RAN], "1"),
@@ -308,6 +328,9 @@ AGES = 60 * 24 * 20
         "what was cancelled in between did not run",
         "the tag leads elsewhere by now",
         "the same image fails for another reason",
+        "another image is on its way",
+        "the same image is on its way",
+        "it is taken down",
         "another image crashed soon",
         "it crashed after weeks",
         "run again it crashed again",
@@ -329,9 +352,8 @@ def test_what_is_configured_is_to_blame_where_it_failed_before_something_else_wa
     assert suspect(service(serves, "app:3"), lambda: [serves, failed], lambda _: False) is None, "nobody has deployed it yet"
 
 
-def test_only_a_deployment_that_failed_makes_anybody_ask() -> None:
+def test_a_deployment_that_serves_as_it_is_configured_makes_nobody_ask() -> None:
     def nobody(_: ImageName | None = None) -> list[Deployment]:
         raise AssertionError("there is no reason to ask")
 
     assert suspect(service(deployment("3", "app:1", "SUCCESS")), nobody, nobody) is None  # type: ignore[arg-type]
-    assert suspect(service(deployment("3", "app:1", "BUILDING")), nobody, nobody) is None  # type: ignore[arg-type]
