@@ -11,6 +11,7 @@ from prefect import flow
 from pydantic import Field
 
 from blocks.errors import NotHealed, StackError
+from blocks.postgres import explained
 from blocks.railway import RailwayApi
 from flows import catalogue
 from flows.catalogue import Entry
@@ -163,8 +164,11 @@ class Databases(Runbook):
         return [name for name in names if not server.exists(name)]
 
     def _others(self) -> list[str]:
-        """Name the databases that are there: a missing one may only have been renamed."""
-        return self.stack.need_postgres_admin().database_names()
+        """Name the databases that are there, whether or not they are backed up: a missing one may only have been renamed."""
+        server = self.stack.need_postgres_admin()
+        with server.connect() as connection, explained(server.maintenance_database, "list databases"):
+            rows = connection.execute("SELECT datname FROM pg_catalog.pg_database WHERE NOT datistemplate ORDER BY datname")
+            return [str(name) for (name,) in rows]
 
     def _names(self) -> list[str]:
         """The applications' databases, each once: on an old stack both have one."""

@@ -102,6 +102,12 @@ class ByHand(Restores):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def next_second() -> None:
+    """Wait for it: sets and restores have times without parts of a second."""
+    now = utc_now()
+    wait_until(lambda: utc_now() > now, timeout=10, what="the next second")
+
+
 class Site:
     """A server with the databases of both applications, Langfuse's web as it answers, and Railway, where all three run.
 
@@ -174,8 +180,7 @@ class Site:
             ]
             made.add(*taken)
             manifest = made.commit()
-        after = manifest.created_at + timedelta(seconds=1)
-        wait_until(lambda: utc_now() > after, timeout=10, what="a second to pass, which tells the next set from this one")
+        next_second()  # sets are told apart by it
         return manifest
 
     def runbook(self, *, api: Any = None, dies_at: str = "", set_id: str = "") -> Databases:
@@ -325,6 +330,7 @@ def test_an_application_that_is_newer_than_the_set_is_started_to_migrate_althoug
         api.set_image(service, "langfuse/langfuse:3.226.0")
         api.wait_for_deployment(api.deploy(service), timeout=60, poll=0.02)
         site.deployed = len(site.runtime.started)
+    next_second()
     site.drop(site.langfuse)
     desk.pace = IMPATIENT
     assert site.heal(desk) == "healed"
@@ -373,6 +379,17 @@ def test_where_nothing_can_be_restored_a_person_is_told_why(site: Site, desk: De
     site.stack = replace(site.stack, keys=keys)
     assert desk.asked == []
     assert site.heal(desk, set_id=taken.id) == "healed"
+
+
+def test_a_database_that_was_only_renamed_is_named_before_anybody_approves_a_restore(site: Site, desk: Desk) -> None:
+    site.back_up()
+    site.execute(f"ALTER DATABASE {site.langfuse} RENAME TO aside_{site.mark}")
+    postgres = site.stack.need_postgres().model_copy(update={"databases": [site.litellm, site.langfuse]})
+    site.stack = replace(site.stack, postgres=postgres, postgres_admin=postgres)
+    assert site.heal(desk, RunbookRequest(dry_run=True)) == "can heal"
+    (there,) = [text for name, text in desk.shown[-1].rows if name == "databases that are there"]
+    assert f"aside_{site.mark}" in there
+    assert site.langfuse not in there
 
 
 def test_where_postgres_itself_is_down_that_comes_first(site: Site, desk: Desk) -> None:
