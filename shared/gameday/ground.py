@@ -150,9 +150,11 @@ class Ground:
             self.deploy(service)
 
     def deploy(self, service: str) -> None:
-        """Deploy a service as it is configured, and wait until it serves."""
+        """Deploy a service as it is configured, and wait until that serves, and nothing else of it any more."""
         deployment = self.api.deploy(self.railway.service_id(service))
         self.api.wait_for_deployment(deployment, timeout=_START_S, poll=1.0)
+        alone = f"the container of {service} that served before to end"
+        wait_until(lambda: len(self.runtime.containers(service)) <= 1, timeout=_START_S, what=alone)
 
     def behave(self, service: str, **behaviour: Any) -> None:
         """Have one of Langfuse's stand-ins misbehave; without any behaviour: behave."""

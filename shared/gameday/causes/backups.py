@@ -27,7 +27,7 @@ class SetsGone(Cause):
 
 
 class DrillFailed(Cause):
-    """A stored object of the newest set is damaged, and the next drill finds out."""
+    """A stored object of the newest of several sets is damaged, and the next drill finds out."""
 
     key, numbers, what = "failed-drill", (23,), "a dump in the newest set is damaged; the next drill notices"
     service, aspects = "backups", ("newest-drill",)
@@ -36,6 +36,7 @@ class DrillFailed(Cause):
     def cause(self) -> None:
         """As in `Cause`."""
         ground = self.ground
+        ground.run("backup/on-demand", {})  # so that there is another good one, as there is on any day but the first
         newest = catalogue.read(ground.stack.store, ground.stack.keys).need("latest")
         dump = newest.postgres[0].object
         key = f"{ground.stack.store.root}sets/{newest.id}/{dump.key}"
