@@ -54,7 +54,7 @@ COMPRESSED: Mapping[str, str] = {
     "FAILURE_THRESHOLD": "2",
     "RECOVERY_THRESHOLD": "2",
     "CHECK_LIMITS": "stuck_seconds=20,system_log_bytes=4e7,disk_percent=99,disk_full_percent=99.9",
-    "POSTGRES_VOLUME_GB": "0.5",  # the fresh stack takes a third of the 400 MB that this allows
+    "POSTGRES_VOLUME_GB": "0.5",  # 400 MB are too much then, of which a fresh stack takes 70
     "RUNBOOK_COOLDOWN": "0",  # one incident follows the other
     "RUNBOOK_TRIES": "50",
     "PAGERDUTY_MIN_SEVERITY": "warning",  # so that each incident has a page that can be counted
