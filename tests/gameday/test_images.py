@@ -48,6 +48,10 @@ class Runtime(QuietRuntime):
             container.state, container.healthy = ContainerState.CRASHED, False
         return container
 
+    def containers(self, service: str) -> list[QuietContainer]:
+        with self.lock:
+            return [one for one in self.started if one.spec.service == service and one.state is ContainerState.RUNNING]
+
     def _migrates(self, spec: ContainerSpec) -> bool:
         """Migrate as Langfuse's web does; return whether it could."""
         if spec.service != "langfuse-web" or self.schema is None:
