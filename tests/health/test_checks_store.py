@@ -138,6 +138,9 @@ def test_a_store_that_hangs_or_is_gone_is_down_and_up_again_afterwards(reader: t
     assert look_at(target).bad() == {}
     gone = Store(replace(place(engine), endpoint=f"http://127.0.0.1:{free_port()}"), "backups/x/")
     assert look_at(gone).bad() == {"put-get-delete": Status.DOWN}
+    events = replace(gone, sources=(replace(gone.place, bucket="langfuse"),))
+    bad = look_at(events).bad()
+    assert bad == {"put-get-delete": Status.DOWN, "bucket-langfuse": Status.UNKNOWN}, "the store is down, not a bucket of it"
 
 
 def test_a_full_store_is_down() -> None:

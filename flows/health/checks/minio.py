@@ -83,10 +83,12 @@ def _refused(method: str, answer: Answer, place: Place, found: Findings) -> None
 
 async def _source(place: Place, store: Place, server: Web, found: Findings) -> None:
     """Look at a bucket that is backed up, on its own server where it has one."""
-    with found.looking(f"bucket-{place.bucket}", Status.DOWN):
-        if place.server == store.server and place.style == store.style:
+    aspect = f"bucket-{place.bucket}"
+    if place.server == store.server and place.style == store.style:
+        with found.looking(aspect, Status.UNKNOWN):  # where nobody answers, the probe says so: the store is down, no bucket
             await _exists(server, place, found)
-            return
+        return
+    with found.looking(aspect, Status.DOWN):
         async with web(place.base) as other:
             await _exists(other, place, found)
 
