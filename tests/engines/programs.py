@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,3 +43,9 @@ def command_lines(pid: int) -> str:
         for one in [pid, *supervisor.descendants(pid)]
         if is_alive(one)
     )
+
+
+def sockets_since(began: Path, ports: Iterable[int]) -> list[Path]:
+    """The Unix sockets of a server's ports that were made after a file; /tmp may hold others' with the same numbers."""
+    found = [path for port in ports for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock")]  # noqa: S108
+    return [path for path in found if path.stat().st_mtime_ns >= began.stat().st_mtime_ns]

@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,7 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from shared.engines.object_store import Identity, S3Engine
 from shared.engines.process import free_port, wait_until
-from tests.engines.programs import command_lines, is_alive, program
+from tests.engines.programs import command_lines, is_alive, program, sockets_since
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -33,12 +33,6 @@ MEBIBYTE = 1 << 20
 Checksums = Literal["when_supported", "when_required"]
 WRITER = Identity("backup", "BACKUP", actions=("Read:backups", "Write:backups", "List:backups", "Tagging:backups"))
 READER = Identity("drill", "DRILL", actions=("Read:backups", "List:backups"))
-
-
-def sockets_since(began: Path, ports: Iterable[int]) -> list[Path]:
-    """The Unix sockets of a server's ports that were made after a file; /tmp may hold others' with the same numbers."""
-    found = [path for port in ports for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock")]  # noqa: S108
-    return [path for path in found if path.stat().st_mtime_ns >= began.stat().st_mtime_ns]
 
 
 STARTS_S3 = """

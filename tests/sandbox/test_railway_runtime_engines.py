@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +21,7 @@ from shared.engines.process import wait_until
 from shared.sandbox.railway_runtime.container import LocalContainer
 from shared.sandbox.railway_runtime.containers import ContainerSpec, ContainerState, Mount
 from shared.sandbox.railway_runtime.runtime import LocalRuntime
+from tests.engines.programs import sockets_since
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -168,6 +170,21 @@ def test_minio_takes_its_root_users_keys_and_is_ready_where_the_stack_asks(runti
         s3(endpoint, "wrong" * 4).list_buckets()
     container.stop(grace=30)
     assert container.state is ContainerState.EXITED
+
+
+def test_what_an_engine_left_outside_its_volume_is_removed_with_the_runtime(state_directory: Path, tmp_path: Path) -> None:
+    service, volume = build().services["minio"], tmp_path / "volume"
+    assert service.health is not None
+    path, variables = service.health.path, {"MINIO_ROOT_USER": "stack", "MINIO_ROOT_PASSWORD": PASSWORD}
+    with LocalRuntime(state_directory / "runtime-litter") as runtime:
+        mount = Mount(volume, "/data")
+        spec = ContainerSpec("minio", service.image, variables, service.start_command, mount=mount, port=9000)
+        container = runtime.start(spec)
+        wait_until(lambda: container.probe(path) == 200, timeout=120, what="minio")
+        ports = json.loads((volume / "ports.json").read_text()).values()
+        sockets = sockets_since(volume / "ports.json", ports)
+        assert sockets
+    assert not any(one.exists() for one in sockets)
 
 
 def s3(endpoint: str, secret_key: str) -> S3Client:

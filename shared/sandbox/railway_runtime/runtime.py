@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
+from shared.sandbox.left_overs import end_processes
 from shared.sandbox.railway_runtime.addresses import LOCALHOST, Addresses
 from shared.sandbox.railway_runtime.catalogue import Catalogue, Image, digest
 from shared.sandbox.railway_runtime.container import LocalContainer
@@ -60,6 +61,7 @@ class LocalRuntime:
         self._lock = threading.RLock()
         self._running: list[LocalContainer] = []
         self._routes: dict[str, Route] = {}
+        self._volumes: set[Path] = set()
         self._closing = threading.Event()
         threading.Thread(target=self._watch, name="container runtime", daemon=True).start()
 
@@ -117,6 +119,8 @@ class LocalRuntime:
                 ended=self._gone,
             )
             self._running.append(container)
+            if spec.mount is not None:
+                self._volumes.add(spec.mount.directory)
         return container
 
     def containers(self, service: str) -> list[LocalContainer]:
@@ -133,6 +137,8 @@ class LocalRuntime:
         self._closing.set()
         for container in self._look():
             container.stop(0)
+        for volume in self._volumes:
+            end_processes(volume)  # no process is left, but files that its engine made elsewhere, which the PID file lists
 
     def _command(self, spec: ContainerSpec, image: Image, paths: Paths) -> list[str]:
         addresses = Addresses(self._ports.of)
@@ -156,6 +162,7 @@ class LocalRuntime:
     def _gone(self, container: LocalContainer) -> None:
         with self._lock:
             self._running.remove(container)
+            end_processes(container.folder / "root")  # as in `close`
             shutil.rmtree(container.folder / "root", ignore_errors=True)
             self._lead(container.service)
 
