@@ -57,7 +57,7 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     good = sum(one.ok for one in outcomes)
     automatic = [one for one in outcomes if one.kind == "automatic"]
     healed = sum(one.ok for one in automatic)
-    return f"{good} of {len(outcomes)} as it should be; of {len(automatic)} that are automatic {healed} healed by themselves"
+    return f"{good} of {len(outcomes)} as it should be; of {len(automatic)} whose runbook is automatic {healed} healed"
 
 
 def numbers_of(outcomes: Sequence[Outcome]) -> set[int]:

@@ -40,7 +40,7 @@ ASKS = replace(GOOD, key="failed-migration", numbers=(8,), kind="asks")
 def test_what_is_automatic_and_not_as_it_should_be_is_a_failure(bad: Outcome) -> None:
     assert (GOOD.ok, bad.ok) == (True, False)
     assert exit_status([GOOD, bad]) == 1
-    assert summary([GOOD, bad, ASKS]) == "2 of 3 as it should be; of 2 that are automatic 1 healed by themselves"
+    assert summary([GOOD, bad, ASKS]) == "2 of 3 as it should be; of 2 whose runbook is automatic 1 healed"
 
 
 def test_only_what_is_automatic_decides_and_a_day_without_any_cause_proves_nothing() -> None:
