@@ -17,17 +17,16 @@ from typing import Any, Self
 import httpx
 import psycopg
 from psycopg.conninfo import make_conninfo
-from pydantic import SecretStr
 from redis import Redis
 
-from blocks.railway import PROTECTED, RailwayApi, RailwayEnvironment
+from blocks.railway import PROTECTED, RailwayApi
 from blocks.railway_api.documents import Document
 from flows.stack import Stack
 from shared.engines.postgres import client_bin_dirs
 from shared.engines.process import EngineError, wait_until
 from shared.gameday.control import Control
 from shared.sandbox.alert_sinks import AlertSinks
-from shared.sandbox.blocks import stack_from
+from shared.sandbox.blocks import railway_block, stack_from
 from shared.sandbox.demo_deploy import a_railway, deploy_from_a_terminal
 from shared.sandbox.left_overs import DirectoryLock, wipe
 from shared.sandbox.public_site import PublicSite
@@ -230,7 +229,7 @@ class Ground:
         self.registry = self._open.enter_context(RegistryDouble(self.runtime.catalogue))
         self.say("Deploying the production stack: nine services ...")
         deploy_from_a_terminal(self.railway, "--no-smoke")
-        self.api: RailwayApi = self._open.enter_context(self._place().open(allow=PROTECTED))
+        self.api: RailwayApi = self._open.enter_context(railway_block(self.railway).open(allow=PROTECTED))
         self.own_domain("litellm", "localhost")
         self.say("Compressing its time, leading its alerts to the sinks ...")
         worker = self.railway.service_id("prefect-worker")
@@ -242,15 +241,6 @@ class Ground:
         self.run("backup/on-demand", {})
         self.run("drill/on-demand", {})
         self.control.sweep_every(SWEEP, INTERVAL_S)
-
-    def _place(self) -> RailwayEnvironment:
-        return RailwayEnvironment(
-            project_id=self.railway.project_id,
-            environment_id=self.railway.environment_id,
-            token=SecretStr(self.railway.token("workspace")),
-            token_kind="workspace",  # noqa: S106 - a kind, no password
-            api_url=self.railway.url,
-        )
 
     def _leads(self) -> dict[str, str]:
         """What the worker is told that a stack of this machine needs."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pydantic import SecretStr
+
 from blocks.__main__ import documents
 from blocks.clickhouse import ClickHouseServer
 from blocks.keys import BackupKeys
 from blocks.object_store import BackupStore
 from blocks.postgres import PostgresServer
+from blocks.railway import RailwayEnvironment
 from blocks.redis import RedisServer
 from blocks.settings import Settings
 from blocks.source_bucket import SourceBucket
 from flows.stack import Stack
+from shared.sandbox.railway_api.stand_in import RailwayStandIn
 
 
 def settings_from(environment: Mapping[str, str]) -> Settings:
@@ -46,4 +50,15 @@ def stack_from(environment: Mapping[str, str]) -> Stack:
         redis=next((block for _, block in made if isinstance(block, RedisServer)), None),
         sources=tuple(block for _, block in made if isinstance(block, SourceBucket)),
         copy=stores.get(f"{settings.stack_name}-copy"),
+    )
+
+
+def railway_block(railway: RailwayStandIn) -> RailwayEnvironment:
+    """Make the block of a stand-in's environment, with a token that may everything in its workspace."""
+    return RailwayEnvironment(
+        project_id=railway.project_id,
+        environment_id=railway.environment_id,
+        token=SecretStr(railway.token("workspace")),
+        token_kind="workspace",  # noqa: S106 - a kind, no password
+        api_url=railway.url,
     )

@@ -8,10 +8,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import SecretStr
-
-from blocks.railway import RailwayEnvironment
 from shared.engines.postgres import client_bin_dirs
+from shared.sandbox.blocks import railway_block
 from shared.sandbox.environment import ROOT
 from shared.sandbox.railway_api import RailwayStandIn
 from shared.sandbox.railway_runtime.addresses import Addresses
@@ -48,13 +46,7 @@ def fail_an_upgrade(railway: RailwayStandIn, runtime: LocalRuntime, directory: P
     Raises:
         UpgradeDidNotUndo: with the end of what it said.
     """
-    place = RailwayEnvironment(
-        project_id=railway.project_id,
-        environment_id=railway.environment_id,
-        token=SecretStr(railway.token("workspace")),
-        token_kind="workspace",  # noqa: S106 - a kind, no password
-        api_url=railway.url,
-    )
+    place = railway_block(railway)
     with place.open() as api, RegistryDouble(runtime.catalogue) as registry:
         service = api.inventory().services["litellm"]
         old = service.image or ""

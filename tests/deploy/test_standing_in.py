@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import SecretStr
-
-from blocks.railway import RailwayEnvironment
 from flows.deploy.standing_in import REPLACES, renamed, standing_in
 from railway.stack import Reference
+from shared.sandbox.blocks import railway_block
 from shared.sandbox.railway_api import RailwayStandIn
 from tests.deploy.quiet_runtime import QuietRuntime
 from tests.deploy.stacks import ORDER
@@ -34,13 +32,7 @@ def test_what_is_said_of_the_old_service_is_meant_of_the_new_one() -> None:
 
 def test_an_order_is_about_the_service_that_says_so_and_about_the_old_one_where_it_was_led_back(tmp_path: Path) -> None:
     with RailwayStandIn(tmp_path, QuietRuntime()) as railway:
-        environment = RailwayEnvironment(
-            project_id=railway.project_id,
-            environment_id=railway.environment_id,
-            token=SecretStr(railway.token("workspace")),
-            token_kind="workspace",
-            api_url=railway.url,
-        )
+        environment = railway_block(railway)
         with environment.open() as api:
             for name in ("postgres", "postgres-18", "somebody's"):
                 api.create_service(name)

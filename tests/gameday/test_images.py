@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
-from blocks.railway import RailwayEnvironment
 from blocks.railway_api.models import DeploymentStatus, ServiceInstance
 from shared.engines.clickhouse import ClickHouseEngine
 from shared.gameday.causes.images import BadImage, ImageOlder, TagDeleted
 from shared.gameday.ground import Ground
+from shared.sandbox.blocks import railway_block
 from shared.sandbox.langfuse_double.migrations import newest_migration
 from shared.sandbox.railway_api import RailwayStandIn
 from shared.sandbox.railway_runtime.catalogue import Catalogue, digest, version
@@ -77,13 +76,7 @@ class Place(Ground):
             health = {"healthcheckPath": "/", "healthcheckTimeout": HEALTH_S, "restartPolicyType": "ALWAYS"}
             _, service_id = self.operator.service(image, name=name, **health)
             self.operator.deployed(service_id)
-        place = RailwayEnvironment(
-            project_id=self.railway.project_id,
-            environment_id=self.railway.environment_id,
-            token=SecretStr(self.railway.token("workspace")),
-            token_kind="workspace",
-            api_url=self.railway.url,
-        )
+        place = railway_block(self.railway)
         self.api = place.open()
 
     def close(self) -> None:

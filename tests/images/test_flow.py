@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-from pydantic import SecretStr
 
 from blocks.errors import DeliveryFailed, ServiceError
-from blocks.railway import RailwayEnvironment
 from flows.images import tasks
 from flows.images.flow import ImagesRequest, images
 from shared.sandbox.alert_sinks import AlertSinks
+from shared.sandbox.blocks import railway_block
 from shared.sandbox.railway_api import RailwayStandIn
 from shared.sandbox.railway_api.options import Pace
 from shared.sandbox.railway_runtime.catalogue import Catalogue
@@ -32,13 +31,7 @@ class Site:
 
     def __init__(self, sandbox: Sandbox, railway: RailwayStandIn, registry: RegistryDouble, catalogue: Catalogue) -> None:
         self.sandbox, self.railway, self.registry, self.catalogue = sandbox, railway, registry, catalogue
-        self.place = RailwayEnvironment(
-            project_id=railway.project_id,
-            environment_id=railway.environment_id,
-            token=SecretStr(railway.token("workspace")),
-            token_kind="workspace",
-            api_url=railway.url,
-        )
+        self.place = railway_block(railway)
 
     def configure(self, **services: str) -> None:
         """Give services of the project their images, making those that are not there."""

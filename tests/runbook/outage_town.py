@@ -15,6 +15,7 @@ from flows.health.targets import Railway, Targets
 from flows.runbook.restarting import Waits
 from flows.stack import Stack
 from shared.engines.process import free_port, wait_until
+from shared.sandbox.blocks import railway_block
 from shared.sandbox.railway_api import RailwayStandIn
 from tests.runbook.cases import CANARY
 from tests.sandbox.conftest import PATIENT, QUICK
@@ -68,13 +69,7 @@ class Services:
         return self.runtime.of(name)[-1]
 
     def block(self) -> RailwayEnvironment:
-        return RailwayEnvironment(
-            project_id=self.railway.project_id,
-            environment_id=self.railway.environment_id,
-            token=SecretStr(self.railway.token("workspace")),
-            token_kind="workspace",
-            api_url=self.railway.url,
-        )
+        return railway_block(self.railway)
 
     def targets(self) -> Targets:
         """Langfuse by HTTP where it is there, and all by what Railway says of their deployments."""

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 from blocks.errors import NotHealed, SettingsError
 from blocks.object_store import BackupStore
-from blocks.railway import RailwayApi, RailwayEnvironment
+from blocks.railway import RailwayApi
 from blocks.railway_api.domains import CustomDomain, DnsRecord
 from flows.health.reach import tls
 from flows.health.targets import PublicUrl, Targets
@@ -20,6 +19,7 @@ from flows.runbook.certificate import CertificateRequest, Expiring, Known, decid
 from flows.runbook.frame import Verdict
 from flows.runbook.heal import Pace
 from shared.engines.process import wait_until
+from shared.sandbox.blocks import railway_block
 from shared.sandbox.public_site import PublicSite
 from shared.sandbox.railway_api import RailwayStandIn
 from tests.runbook.cases import IMPATIENT, Desk
@@ -41,13 +41,7 @@ class Town:
         _, service_id = self.operator.service("app:1", name="litellm")
         wanted = {**self.operator.ids, "serviceId": service_id, "domain": "localhost", "targetPort": 4000}
         self.operator.call("customDomainCreate", "{ id }", input=("CustomDomainCreateInput!", wanted))
-        place = RailwayEnvironment(
-            project_id=self.railway.project_id,
-            environment_id=self.railway.environment_id,
-            token=SecretStr(self.railway.token("workspace")),
-            token_kind="workspace",
-            api_url=self.railway.url,
-        )
+        place = railway_block(self.railway)
         self.api: RailwayApi = place.open()
 
     def close(self) -> None:

@@ -7,12 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 from blocks.errors import ApprovalMissing, BackupFailed, GuardRefused, NotHealed
 from blocks.image_name import ImageName
 from blocks.object_store import BackupStore
-from blocks.railway import RailwayEnvironment
 from blocks.railway_api.models import Deployment, DeploymentStatus, ServiceInstance
 from blocks.registry import Registries
 from flows.health.targets import Targets
@@ -20,6 +18,7 @@ from flows.runbook.compromised_image import Known, Tampered, decide, faults_of
 from flows.runbook.frame import RunbookRequest, Verdict
 from flows.runbook.going_back import known_good
 from flows.runbook.restarting import Waits
+from shared.sandbox.blocks import railway_block
 from shared.sandbox.railway_api import RailwayStandIn
 from shared.sandbox.railway_runtime.catalogue import Catalogue, Image, digest
 from shared.sandbox.registry import RegistryDouble
@@ -67,13 +66,7 @@ class Town:
         self.railway.close()
 
     def heal(self, desk: Desk, request: RunbookRequest | None = None, *, image: str = "", at_work: str = "") -> str:
-        place = RailwayEnvironment(
-            project_id=self.railway.project_id,
-            environment_id=self.railway.environment_id,
-            token=SecretStr(self.railway.token("workspace")),
-            token_kind="workspace",
-            api_url=self.railway.url,
-        )
+        place = railway_block(self.railway)
         waits = Waits(deployment=120, settle=30, poll=0.05)
         with place.open() as api, Registries(self.registry.url) as registries:
             runbook = Tampered(api, registries, Targets(), lambda: at_work, self._secure, image=image, waits=waits)

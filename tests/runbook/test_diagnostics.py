@@ -14,16 +14,14 @@ from pathlib import Path
 import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from pydantic import SecretStr
 
 from blocks.object_store import BackupStore
-from blocks.railway import RailwayEnvironment
 from flows.runbook.audit import Entry, Trail
 from flows.runbook.bundle import secrets_of
 from flows.runbook.diagnostics import DiagnosticsRequest, Facts, collect, diagnostics, excerpts, keep
 from flows.stack import Stack
 from shared.engines.process import free_port
-from shared.sandbox.blocks import stack_from
+from shared.sandbox.blocks import railway_block, stack_from
 from shared.sandbox.railway_api import RailwayStandIn
 from shared.sandbox.stack import Sandbox
 from tests.deploy.quiet_runtime import QuietRuntime
@@ -120,13 +118,7 @@ def test_what_services_wrote_on_railway_is_in_it_without_their_variables(
         _, service = operator.service("app:1", name="litellm", variables={"WORD": f"{CANARY}-v"}, startCommand=command)
         operator.deployed(service)
         runtime.started[-1].lines = ["ready", f"with {CANARY}-v"]
-        environment = RailwayEnvironment(
-            project_id=railway.project_id,
-            environment_id=railway.environment_id,
-            token=SecretStr(railway.token("workspace")),
-            token_kind="workspace",
-            api_url=railway.url,
-        )
+        environment = railway_block(railway)
         bundle, _ = collect(Facts(stack, environment, NOW))
         without, _ = collect(Facts(stack, environment, NOW, service_logs=False))
         operator.close()

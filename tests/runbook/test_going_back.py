@@ -15,7 +15,6 @@ from blocks.errors import ApprovalMissing, NotHealed
 from blocks.image_name import ImageName
 from blocks.keys import BackupKeys
 from blocks.object_store import BackupStore
-from blocks.railway import RailwayEnvironment
 from blocks.railway_api.models import Deployment, ServiceInstance
 from blocks.settings import Settings
 from flows.health.targets import Railway, Targets
@@ -26,6 +25,7 @@ from flows.runbook.restarting import Waits
 from flows.stack import Stack
 from shared.engines.clickhouse import ClickHouseEngine
 from shared.engines.process import free_port, wait_until
+from shared.sandbox.blocks import railway_block
 from shared.sandbox.railway_api import RailwayStandIn
 from shared.sandbox.railway_runtime.catalogue import Catalogue, Image, digest
 from shared.sandbox.railway_runtime.containers import ContainerSpec
@@ -94,13 +94,7 @@ class Town:
         self.before = len(self.changes())
 
     def heal(self, desk: Desk, request: RunbookRequest | None = None, aspect: str = "deployment") -> str:
-        place = RailwayEnvironment(
-            project_id=self.railway.project_id,
-            environment_id=self.railway.environment_id,
-            token=SecretStr(self.railway.token("workspace")),
-            token_kind="workspace",
-            api_url=self.railway.url,
-        )
+        place = railway_block(self.railway)
         token = SecretStr(self.railway.token("workspace"))
         there = Railway(self.railway.url, "workspace", token, self.railway.project_id, self.railway.environment_id)
         targets = Targets(timeout=5.0, langfuse_web=f"http://127.0.0.1:{self.port}", railway=there)

@@ -18,7 +18,6 @@ from pydantic import SecretStr
 from blocks.errors import ApprovalMissing, NotHealed, SettingsError
 from blocks.object_store import BackupStore
 from blocks.postgres import PostgresServer
-from blocks.railway import RailwayEnvironment
 from blocks.sealed_values import langfuse_opens, litellm_opens
 from blocks.settings import Settings
 from flows.runbook.application_keys import EFFECTIVE, MASTER, PENDING, WORKER, Whose
@@ -27,6 +26,7 @@ from flows.runbook.key_mismatch import KeyRequest, Known, Mismatch, decide, whos
 from flows.runbook.restarting import Waits
 from flows.runbook.stored_secrets import Proof
 from shared.engines.postgres import PostgresEngine
+from shared.sandbox.blocks import railway_block
 from shared.sandbox.langfuse_postgres import encrypt
 from shared.sandbox.litellm_front.sealing import seal
 from shared.sandbox.railway_api import RailwayStandIn
@@ -125,13 +125,7 @@ class Town:
         self.railway.close()
 
     def heal(self, desk: Desk, request: RunbookRequest | None = None, **worker: str) -> str:
-        place = RailwayEnvironment(
-            project_id=self.railway.project_id,
-            environment_id=self.railway.environment_id,
-            token=SecretStr(self.railway.token("workspace")),
-            token_kind="workspace",
-            api_url=self.railway.url,
-        )
+        place = railway_block(self.railway)
         runbook = self.vault.runbook(**worker)
         runbook.waits = Waits(deployment=120, settle=30, poll=0.05)
         with place.open() as api:

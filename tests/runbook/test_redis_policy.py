@@ -11,13 +11,13 @@ from redis import Redis
 
 from blocks.errors import RailwayError
 from blocks.object_store import BackupStore
-from blocks.railway import RailwayEnvironment
 from blocks.redis import RedisServer
 from flows.health.targets import Targets
 from flows.runbook.frame import RunbookRequest, Verdict
 from flows.runbook.redis_policy import SetPolicy, ThrowsAway, decide
 from flows.runbook.redis_server import Memory, NoStart, Start, StartCommand, with_option
 from shared.engines.redis import RedisEngine
+from shared.sandbox.blocks import railway_block
 from shared.sandbox.railway_api import RailwayStandIn
 from tests.runbook.cases import CANARY, Desk
 from tests.sandbox.conftest import PATIENT, QUICK
@@ -70,15 +70,7 @@ def test_what_was_killed_before_the_start_command_is_finished_by_the_next_run(
     with RailwayStandIn(tmp_path / "railway", ProcessRuntime(tmp_path), pace=QUICK, behaviour=PATIENT) as railway:
         operator = Operator(railway)
         _, service_id = operator.service("app:1", name="redis", startCommand=COMMAND)
-        start = StartCommand(
-            RailwayEnvironment(
-                project_id=railway.project_id,
-                environment_id=railway.environment_id,
-                token=SecretStr(railway.token("workspace")),
-                token_kind="workspace",
-                api_url=railway.url,
-            )
-        )
+        start = StartCommand(railway_block(railway))
         railway.refuse("not now", field="serviceInstanceUpdate")
         assert desk.heal(runbook(redis_engine, start)) == "healed"
         assert policy(admin) == "noeviction"

@@ -21,6 +21,7 @@ from flows.runbook.restart_service import RestartRequest, ServiceDown, aspects_o
 from flows.runbook.restarting import Await, Known, Waits, decide
 from flows.stack import Stack
 from shared.engines.process import free_port, wait_until
+from shared.sandbox.blocks import railway_block
 from shared.sandbox.railway_api import RailwayStandIn
 from tests.forks import Forked
 from tests.runbook.cases import CANARY, IMPATIENT, Desk
@@ -63,13 +64,7 @@ class Town:
         return self.runtime.of(SERVICE)[-1]
 
     def block(self) -> RailwayEnvironment:
-        return RailwayEnvironment(
-            project_id=self.railway.project_id,
-            environment_id=self.railway.environment_id,
-            token=SecretStr(self.railway.token("workspace")),
-            token_kind="workspace",
-            api_url=self.railway.url,
-        )
+        return railway_block(self.railway)
 
     def targets(self, postgres: Postgres | None = None) -> Targets:
         token = SecretStr(self.railway.token("workspace"))

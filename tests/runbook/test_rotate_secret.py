@@ -16,7 +16,6 @@ from redis.exceptions import AuthenticationError
 from blocks.errors import ApprovalMissing, NotHealed
 from blocks.object_store import BackupStore
 from blocks.postgres import PostgresServer
-from blocks.railway import RailwayEnvironment
 from blocks.redis import RedisServer
 from flows.health.targets import Targets
 from flows.runbook.doors import Door, Open, PostgresDoor, RedisDoor
@@ -28,6 +27,7 @@ from railway.stack import Reference, SecretKind
 from shared.engines.postgres import PostgresEngine
 from shared.engines.process import free_port
 from shared.engines.redis import RedisEngine
+from shared.sandbox.blocks import railway_block
 from shared.sandbox.railway_api import RailwayStandIn
 from tests.railway.stacks import shipped
 from tests.runbook.cases import CANARY, IMPATIENT, Desk
@@ -79,13 +79,7 @@ class Town:
         make: Callable[[], str] = lambda: NEW,
         at_work: str = "",
     ) -> str:
-        place = RailwayEnvironment(
-            project_id=self.railway.project_id,
-            environment_id=self.railway.environment_id,
-            token=SecretStr(self.railway.token("workspace")),
-            token_kind="workspace",
-            api_url=self.railway.url,
-        )
+        place = railway_block(self.railway)
         targets = Targets(timeout=20, langfuse_web=f"http://127.0.0.1:{self.port}")
         waits = Waits(deployment=120, settle=30, poll=0.05)
         with place.open(allow=["prefect-worker"]) as api:

@@ -14,12 +14,12 @@ from pydantic import SecretStr
 
 from blocks.errors import NotHealed
 from blocks.object_store import BackupStore
-from blocks.railway import RailwayEnvironment
 from blocks.railway_api.models import Deployment, ServiceInstance
 from flows.health.targets import LiteLLM, Targets
 from flows.runbook.frame import RunbookRequest, Verdict
 from flows.runbook.restarting import Waits
 from flows.runbook.unauthenticated_gateway import Known, OpenGateway, decide, quality
+from shared.sandbox.blocks import railway_block
 from shared.sandbox.railway_api import RailwayStandIn
 from shared.sandbox.railway_runtime.containers import ContainerSpec, ContainerState, LogLine
 from tests.runbook.cases import CANARY, IMPATIENT, Desk
@@ -108,13 +108,7 @@ class Town:
         self.railway.close()
 
     def heal(self, desk: Desk, request: RunbookRequest | None = None, *, key: str = KEY, at_work: str = "") -> str:
-        place = RailwayEnvironment(
-            project_id=self.railway.project_id,
-            environment_id=self.railway.environment_id,
-            token=SecretStr(self.railway.token("workspace")),
-            token_kind="workspace",
-            api_url=self.railway.url,
-        )
+        place = railway_block(self.railway)
         targets = Targets(timeout=20, litellm=LiteLLM(f"http://127.0.0.1:{self.runtime.port}"))
         with place.open() as api:
             known = SecretStr(key) if key else None

@@ -9,7 +9,6 @@ from datetime import datetime
 from pathlib import Path
 
 import psycopg
-from pydantic import SecretStr
 
 from blocks.errors import SmokeFailed
 from blocks.keys import BackupKeys
@@ -27,6 +26,7 @@ from flows.upgrade.postgres.plan import make_plan
 from flows.upgrade.rules import Facts
 from flows.upgrade.steps import Pace
 from shared.engines.postgres import PostgresEngine
+from shared.sandbox.blocks import railway_block
 from shared.sandbox.railway_api import RailwayStandIn
 from shared.sandbox.railway_api.options import Pace as PlatformPace
 from shared.sandbox.railway_runtime.containers import Runtime
@@ -148,13 +148,7 @@ class World:
 
 def environment_of(railway: RailwayStandIn) -> RailwayEnvironment:
     """The block of it."""
-    return RailwayEnvironment(
-        project_id=railway.project_id,
-        environment_id=railway.environment_id,
-        token=SecretStr(railway.token("workspace")),
-        token_kind="workspace",
-        api_url=railway.url,
-    )
+    return railway_block(railway)
 
 
 def bin_dirs() -> list[str]:
