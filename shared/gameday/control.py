@@ -9,7 +9,7 @@ from typing import Any
 from shared.engines.process import EngineError
 from shared.sandbox.prefect_api import PrefectApi
 
-__all__ = ["Control", "Happened", "Run"]
+__all__ = ["Control", "Happened", "Run", "run_of"]
 
 FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
 _INCIDENTS = "stack.incident."
@@ -85,7 +85,7 @@ class Control(PrefectApi):
         found = self._all("/flow_runs/filter", query)
         if any(one["flow_id"] not in self._names for one in found):
             self._names = {one["id"]: str(one["name"]) for one in self._all("/flows/filter", {})}
-        return [_run(one, self._names) for one in found]
+        return [run_of(one, self._names) for one in found]
 
     def approve(self, run_id: str, stack: str) -> None:
         """Have a run that waits go on, as a person does on its page.
@@ -126,7 +126,12 @@ def _happened(event: dict[str, Any]) -> Happened:
     )
 
 
-def _run(run: dict[str, Any], names: dict[str, str]) -> Run:
+def run_of(run: dict[str, Any], names: dict[str, str]) -> Run:
+    """Read a run as the server's API gives it.
+
+    Args:
+        names: of flows, by their ids.
+    """
     asked = run["parameters"].get("request")
     return Run(
         id=str(run["id"]),
@@ -134,7 +139,8 @@ def _run(run: dict[str, Any], names: dict[str, str]) -> Run:
         incident=str(asked.get("incident", "")) if isinstance(asked, dict) else "",
         state=str(run["state_type"]),
         message=str((run["state"] or {}).get("message") or ""),
-        begun=_time(run["start_time"]) if run["start_time"] else None,
+        # One that its deployment's limit did not let begin has a time of its start all the same: that of its end.
+        begun=None if run["start_time"] in (None, run["end_time"]) else _time(run["start_time"]),
     )
 
 
