@@ -20,7 +20,7 @@ from shared.sandbox.railway_api.endpoint import Endpoint, Received
 from shared.sandbox.railway_api.faults import Fault, Faults
 from shared.sandbox.railway_api.limits import Meter
 from shared.sandbox.railway_api.machine import Machine
-from shared.sandbox.railway_api.model import Environment, ServiceInstance
+from shared.sandbox.railway_api.model import Environment, ServiceInstance, VolumeInstance
 from shared.sandbox.railway_api.options import Behaviour, Pace
 from shared.sandbox.railway_api.platform import Platform
 from shared.sandbox.railway_api.queries import QUERIES
@@ -139,10 +139,7 @@ class RailwayStandIn:
             KeyError: it has none.
         """
         with self._platform.lock:
-            found = self._environment.volume_of(self._instance(name).service_id)
-            if found is None:
-                raise KeyError(f"{name} has no volume")
-            return found.directory
+            return self._volume(name).directory
 
     def received(self, field: str | None = None) -> list[Received]:
         """The requests that came, oldest first; of those, the ones that asked for a field of the query or mutation type."""
@@ -186,10 +183,7 @@ class RailwayStandIn:
             KeyError: it has none.
         """
         with self._platform.lock:
-            found = self._environment.volume_of(self._instance(name).service_id)
-            if found is None:
-                raise KeyError(f"{name} has no volume")
-            found.size_mb = size_mb
+            self._volume(name).size_mb = size_mb
 
     def advance(self, by: timedelta) -> None:
         """Let the platform's clock move on."""
@@ -236,6 +230,13 @@ class RailwayStandIn:
                 if self._platform.service_name(self._environment, one.service_id) == name:
                     return one
         raise KeyError(f"there is no service {name}")
+
+    def _volume(self, name: str) -> VolumeInstance:
+        """The volume of a service, whose caller holds the lock."""
+        found = self._environment.volume_of(self._instance(name).service_id)
+        if found is None:
+            raise KeyError(f"{name} has no volume")
+        return found
 
     def _new_token(self, kind: TokenKind) -> str:
         where = (self.project_id, self.environment_id) if kind == "project" else (None, None)
