@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from itertools import groupby
 from pathlib import Path
 
 from shared.engines.process import EngineError
@@ -33,15 +34,16 @@ def main(arguments: list[str] | None = None) -> int:
             report.say(f"{one.key}: {one.what}")
         return 0
     try:
-        wanted = chosen(options.only)
+        wanted = sorted(chosen(options.only), key=lambda one: one.langfuse)  # each has a stack of its own
     except ValueError as error:
         report.say(str(error))
         return 2
     try:
-        with Ground(options.directory, report.say) as ground:
-            for number, cause in enumerate(wanted, 1):
-                report.say(f"{number} of {len(wanted)}: {cause.what} ...")
-                report.add(play(cause(ground), ground))
+        for langfuse, causes in groupby(enumerate(wanted, 1), key=lambda one: one[1].langfuse):
+            with Ground(options.directory, report.say, langfuse=langfuse) as ground:
+                for number, cause in causes:
+                    report.say(f"{number} of {len(wanted)}: {cause.what} ...")
+                    report.add(play(cause(ground), ground))
     except (EngineError, DeployFailed) as error:
         report.say(f"gameday: the stack itself did not come up: {error}")
         return 1

@@ -1,4 +1,4 @@
-"""All causes, in the order in which a game day goes through them: what hurts least first."""
+"""All causes, in the order in which a game day goes through them: what hurts least first, on Langfuse 3, then on 4."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from shared.gameday.causes import (
     clickhouse,
     images,
     langfuse,
+    langfuse_four,
     memory,
     outages,
     postgres,
@@ -55,6 +56,8 @@ CAUSES: Sequence[type[Cause]] = (
     outages.MinioStopped,
     outages.ClickHouseHangs,
     outages.PostgresHangs,
+    langfuse_four.SdkTooOld,  # from here on another stack
+    langfuse_four.CursorStuck,
 )
 
 

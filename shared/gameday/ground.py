@@ -22,6 +22,7 @@ from redis import Redis
 from blocks.railway import PROTECTED, RailwayApi
 from blocks.railway_api.documents import Document
 from flows.stack import Stack
+from railway.stack import LangfuseMajor
 from shared.engines.postgres import client_bin_dirs
 from shared.engines.process import EngineError, wait_until
 from shared.gameday.control import Control
@@ -65,15 +66,15 @@ class Ground:
     """The stack, and the hands that break it. A context manager.
 
     Args:
-        directory: for everything. say: told what happens, a line each.
+        directory: for everything. say: told what happens, a line each. langfuse: major version of it.
     Attributes:
         started: when. railway, runtime: the platform. sinks: where alerts go. api: the platform's API, as its owner.
         control: Prefect's API. site: a public address of it.
     """
 
-    def __init__(self, directory: Path, say: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, directory: Path, say: Callable[[str], None] = lambda _: None, *, langfuse: LangfuseMajor = 3) -> None:
         self.directory = directory.absolute()
-        self.say = say
+        self.say, self.langfuse = say, langfuse
         self.started = datetime.now(UTC)
         self._open = ExitStack()
 
@@ -227,8 +228,8 @@ class Ground:
         self.site = PublicSite(self.directory)
         self._open.callback(self.site.close)
         self.registry = self._open.enter_context(RegistryDouble(self.runtime.catalogue))
-        self.say("Deploying the production stack: nine services ...")
-        deploy_from_a_terminal(self.railway, "--no-smoke")
+        self.say(f"Deploying the production stack with Langfuse {self.langfuse}: nine services ...")
+        deploy_from_a_terminal(self.railway, "--no-smoke", "--langfuse", str(self.langfuse))
         self.api: RailwayApi = self._open.enter_context(railway_block(self.railway).open(allow=PROTECTED))
         self.own_domain("litellm", "localhost")
         self.say("Compressing its time, leading its alerts to the sinks ...")

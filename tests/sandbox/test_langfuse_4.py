@@ -24,6 +24,21 @@ def test_langfuse_4_refuses_every_trace_event_and_answers_207(four: tuple[Langfu
     assert "Rejected 1 event(s) from the legacy /api/public/ingestion" in web.log.read_text()
 
 
+def test_langfuse_4_takes_trace_events_as_3_did_while_it_writes_twice(
+    applications: Sandbox, four: tuple[LangfuseWeb, LangfuseWorker]
+) -> None:
+    stores = four[0].configuration.stores
+    web = LangfuseWeb(applications.directory / "web-dual", stores, version="4.16.0", write_mode="dual")
+    web.start()
+    try:
+        answer = send(web, trace := uuid.uuid4().hex)
+        assert (answer.status_code, answer.json()["errors"]) == (207, [])
+    finally:
+        web.stop()
+    written = f"SELECT count() FROM langfuse_4.traces WHERE id = '{trace}'"
+    wait_until(lambda: clickhouse(applications, written) == "1", timeout=20, what="the trace in the old table")
+
+
 def test_langfuse_4_takes_spans_and_reads_them_back_as_observations(
     applications: Sandbox, four: tuple[LangfuseWeb, LangfuseWorker]
 ) -> None:

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from railway.stack import LangfuseMajor
+
 if TYPE_CHECKING:
     from shared.gameday.ground import Ground
 
@@ -22,6 +24,7 @@ class Cause(ABC):
             a `*` stands for anything.
         runbook: the one that should answer; empty: nobody but people. hands_over: it should find out that a person is needed
             and say so, whereupon the game day does, as that person, what `undo` does.
+        langfuse: major version of Langfuse that the stack has to run.
         brews: seconds that a fault has to last before it is one, by the limits of the game day.
     """
 
@@ -32,6 +35,7 @@ class Cause(ABC):
     aspects: Sequence[str]
     runbook: str = ""
     hands_over: bool = False
+    langfuse: LangfuseMajor = 3
     brews: float = 0.0
 
     def __init__(self, ground: Ground) -> None:

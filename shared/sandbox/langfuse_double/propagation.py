@@ -13,9 +13,9 @@ from typing import Any
 
 from shared.sandbox.langfuse_double.configuration import Configuration
 
-__all__ = ["health", "is_enabled", "run"]
+__all__ = ["CURSOR", "health", "is_enabled", "run"]
 
-_CURSOR = "langfuse:event-propagation:last-processed-partition"
+CURSOR = "langfuse:event-propagation:last-processed-partition"
 _STARTED = "langfuse:event-propagation:last-run-started-at"
 _SLICE_S, _DELAY_S = 180, 600
 _THRESHOLD_S = 35 * 60
@@ -32,13 +32,13 @@ async def run(redis: Any, configuration: Configuration, *, stuck: bool) -> None:
     await redis.set(_STARTED, str(int(now * 1000)))
     if configuration.write_mode == "dual" and not stuck:
         begun = (now - _DELAY_S) // _SLICE_S * _SLICE_S
-        await redis.set(_CURSOR, datetime.fromtimestamp(begun, UTC).strftime("%Y-%m-%d %H:%M:%S"))
+        await redis.set(CURSOR, datetime.fromtimestamp(begun, UTC).strftime("%Y-%m-%d %H:%M:%S"))
 
 
 async def health(redis: Any, configuration: Configuration) -> dict[str, Any]:
     """What `failIfEventPropagationStuck` adds to the answer."""
     enabled = is_enabled(configuration)
-    started, cursor = (await redis.get(_STARTED), await redis.get(_CURSOR)) if enabled else (None, None)
+    started, cursor = (await redis.get(_STARTED), await redis.get(CURSOR)) if enabled else (None, None)
     seconds = None if started is None else max(0, round(time.time() - int(started) / 1000))
     behind = None
     if cursor:

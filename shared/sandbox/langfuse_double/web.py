@@ -51,6 +51,7 @@ class Web:
         self._replay = Replay(Queue(redis, "secondary-ingestion-queue", configuration), self._otel, stores)
         self.warehouse = Warehouse(stores)
         self._reading = Reading(self.warehouse, major=configuration.major)
+        self._events_only = configuration.major >= 4 and configuration.write_mode == "events_only"
 
     def application(self) -> Starlette:
         """The routes."""
@@ -98,7 +99,7 @@ class Web:
         return JSONResponse({"data": [{"id": project, "name": "Sandbox", "metadata": {}, "retentionDays": None}]})
 
     async def ingest(self, request: Request) -> Response:
-        """207 with a verdict on every event. In v4 those of traces are refused one by one, and the status stays 207."""
+        """207 with a verdict on every event. In v4's events_only those of traces are refused one by one, and it stays 207."""
         if (project := await self._project(request)) is None:
             return _unauthorized()
         content = await request.body()
@@ -175,7 +176,7 @@ class Web:
             number = event.get("id", "unknown") if isinstance(event, dict) else "unknown"
             if (problem := rows.problem_with_event(event)) is not None:
                 refused.append({"id": number, "status": 400, "message": "Invalid request data", "error": problem})
-            elif self._configuration.major >= 4 and rows.ENTITIES[event["type"]] in _TRACING:
+            elif self._events_only and rows.ENTITIES[event["type"]] in _TRACING:
                 message = "This endpoint takes no traces in events_only mode; send them as OpenTelemetry"
                 refused.append({"id": number, "status": 400, "message": message, "error": "InvalidRequestError"})
                 old += 1
