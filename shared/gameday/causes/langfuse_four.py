@@ -15,6 +15,8 @@ __all__ = ["CursorStuck", "SdkTooOld"]
 
 _CONFIG = "LITELLM_CONFIG"
 _ARRIVES_S = 30.0
+_REFUSED = "from the legacy /api/public/ingestion"
+"""The end of what Langfuse's web service logs."""
 
 
 class SdkTooOld(Cause):
@@ -31,8 +33,8 @@ class SdkTooOld(Cause):
         service = ground.railway.service_id("litellm")
         self._before = ground.api.variables(service)[_CONFIG]
         self._deploy(configuration(3, version_of(ground.image("litellm"))))
-        if self._arrives():
-            raise EngineError("litellm: a trace of the old callback arrived, expected Langfuse 4 to refuse it")
+        ground.send_trace()
+        wait_until(self._refused, timeout=_ARRIVES_S, what="Langfuse to refuse a trace", pause=0.2)
 
     def undo(self) -> None:
         """As in `Cause`."""
@@ -46,6 +48,10 @@ class SdkTooOld(Cause):
     def _deploy(self, configured: str) -> None:
         self.ground.api.set_variables(self.ground.railway.service_id("litellm"), {_CONFIG: configured})
         self.ground.deploy("litellm")
+
+    def _refused(self) -> bool:
+        containers = self.ground.runtime.containers("langfuse-web")
+        return any(_REFUSED in line.message for one in containers for line in one.logs(200))
 
     def _arrives(self) -> bool:
         """Send a request, and look for its trace in the table of Langfuse 4."""
