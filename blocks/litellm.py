@@ -5,6 +5,8 @@ Never asked: `/health`, which makes a paid completion with every model (facts: a
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
@@ -79,7 +81,15 @@ class LiteLLMGateway(Block):
             raise SettingsError(f"litellm: {version} is compromised; deploy another version and change every provider key")
 
     def version(self) -> str:
-        """Return its version, empty where it does not say (before 1.85 there is no such endpoint).
+        """Return its version, empty where it does not say.
+
+        Raises:
+            ServiceError: it does not answer.
+        """
+        return str(self.details().get("litellm_version", ""))
+
+    def details(self) -> dict[str, Any]:
+        """Return what it says of itself to who has the key: version, cache, callbacks; empty where it refuses.
 
         Raises:
             ServiceError: it does not answer.
@@ -87,9 +97,12 @@ class LiteLLMGateway(Block):
         with self.client() as client:
             try:
                 answer = client.get(DETAILS)
-                return str(answer.json().get("litellm_version", "")) if answer.is_success else ""
+                if answer.status_code == httpx.codes.NOT_FOUND:  # before 1.85 all of it stood in the answer about readiness
+                    answer = client.get(READINESS)
+                found = answer.json() if answer.is_success else {}
             except (httpx.HTTPError, ValueError) as error:
                 raise _no_answer(error) from None
+        return found if isinstance(found, dict) else {}
 
     def _status(self, path: str, *, key: bool = True) -> int:
         with self.client(key=key) as client:

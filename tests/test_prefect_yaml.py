@@ -55,6 +55,7 @@ BY_HAND = {
     "failed-drill/runbook",
     "free-connections/runbook",
     "key-mismatch/runbook",
+    "langfuse-callback/runbook",
     "maintenance/on-demand",
     "models/apply",
     "postmortem/runbook",

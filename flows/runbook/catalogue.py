@@ -50,6 +50,7 @@ def entries() -> Sequence[Entry]:
         _entry("dirty-migration", "asks", "clickhouse", ("schema-migrations",)),
         _entry("failed-prisma-migration", "asks", "postgres", ("migrations-litellm", "migrations-langfuse")),
         _entry("unauthenticated-gateway", "automatic", "litellm", ("authentication",)),
+        _entry("langfuse-callback", "asks", "litellm", ("langfuse-callback",)),
         _entry("certificate", "automatic", None, ("certificate-*",)),
         _entry("key-mismatch", "asks", "litellm", ("salt-key",)),
         _entry("key-mismatch", "asks", "langfuse-web", ("encryption-key",)),

@@ -10,7 +10,7 @@ import yaml
 
 from railway.rules.refusal import Finding, named, render, text_of
 from railway.services.images import version_of
-from railway.services.litellm import SDK_FOR_FOUR
+from railway.services.litellm import SDK_FOR_FOUR, reads_configuration
 from railway.stack import Literal, Secret, SecretKind, Service, Stack
 
 __all__ = ["RULES"]
@@ -144,8 +144,7 @@ def litellm_config(stack: Stack) -> Iterator[Finding]:
     service = stack.services.get("litellm")
     if service is None:
         return
-    command = service.start_command or ""
-    if "--config" not in command or "$LITELLM_CONFIG" not in command or "LITELLM_CONFIG" not in service.variables:
+    if not reads_configuration(service.start_command or "") or "LITELLM_CONFIG" not in service.variables:
         yield service.name, "nothing loads its configuration: write LITELLM_CONFIG to a file and start with --config of it"
         return
     document = _configuration(service)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from railway.services.databases import LITELLM_DATABASE
 from railway.services.images import version_of
 from railway.stack import SERVICES, Health, LangfuseMajor, Limits, Literal, Reference, Secret, SecretKind, Service
 
-__all__ = ["CONFIGURATION", "SDK_FOR_FOUR", "callback", "configuration", "litellm"]
+__all__ = ["CONFIGURATION", "LINES", "SDK_FOR_FOUR", "callback", "configuration", "litellm", "reads_configuration"]
 
 CONFIGURATION = Path(__file__).resolve().parents[2] / "shared/litellm/config.yaml"
 SDK_FOR_FOUR = (1, 104)
 """From this release on LiteLLM brings a Langfuse SDK whose protocol Langfuse 4 takes; that of older ones loses every trace."""
 
-_SHIPPED = '  success_callback: ["langfuse"]\n  failure_callback: ["langfuse"]\n'
-_OTEL = '  callbacks: ["langfuse_otel"]\n'
+LINES: Mapping[str, str] = {
+    "langfuse": '  success_callback: ["langfuse"]\n  failure_callback: ["langfuse"]\n',
+    "langfuse_otel": '  callbacks: ["langfuse_otel"]\n',
+}
+"""Of `litellm_settings`: how the configuration names a callback. The first are those of the file that ships."""
 
 # An empty host is both IPv4 and IPv6; `::` is IPv6 only where there is one process (Kludex/uvicorn#2945, BerriAI/litellm#9563).
 _START = (
@@ -41,9 +45,14 @@ def configuration(langfuse_major: LangfuseMajor, version: tuple[int, ...]) -> st
         ValueError: the file does not name its callbacks the way that this module changes them.
     """
     text = CONFIGURATION.read_text(encoding="utf-8")
-    if text.count(_SHIPPED) != 1:
+    if text.count(LINES["langfuse"]) != 1:
         raise ValueError(f"{CONFIGURATION.name}: expected the two lines of success_callback and failure_callback once")
-    return text if callback(langfuse_major, version) == "langfuse" else text.replace(_SHIPPED, _OTEL)
+    return text.replace(LINES["langfuse"], LINES[callback(langfuse_major, version)])
+
+
+def reads_configuration(start_command: str) -> bool:
+    """Say whether a start command writes LITELLM_CONFIG to a file and names that; without, LiteLLM starts with defaults."""
+    return "--config" in start_command and "$LITELLM_CONFIG" in start_command
 
 
 def litellm(image: str, langfuse_major: LangfuseMajor) -> Service:
