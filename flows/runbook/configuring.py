@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 
 from blocks.errors import GuardRefused
 from blocks.railway import RailwayApi
-from blocks.railway_api.models import ServiceInstance
+from blocks.railway_api.models import DeploymentStatus, ServiceInstance
 from flows.deploy.rollout import deploy_now
 from flows.runbook.callbacks import fits, refitted
 from flows.runbook.environment import instance_of
 from flows.runbook.frame import Action
 from flows.runbook.restarting import CHANGING, Waits
 
-__all__ = ["BEFORE", "CONFIGURATION", "NOTE", "SERVICE", "Configured", "Fit", "PutBack"]
+__all__ = ["BEFORE", "CONFIGURATION", "NOTE", "SERVICE", "Configured", "Fit", "PutBack", "begun", "hindrance"]
 
 SERVICE = "litellm"
 CONFIGURATION = "LITELLM_CONFIG"
@@ -72,6 +72,26 @@ class Configured:
         timeout = self.waits.deployment + (there.healthcheck_timeout or 0)
         self.api.wait_for_deployment(made, timeout=timeout, poll=self.waits.poll, settle=self.waits.settle)
         return made
+
+
+def hindrance(there: ServiceInstance | None, at_work: str) -> str:
+    """Say what keeps anybody from deploying LiteLLM now, empty where nothing does.
+
+    Args:
+        there: as Railway has it. at_work: who holds the stack's lock, or empty.
+    """
+    if at_work in CHANGING:
+        return f"{at_work} is under way: wait for its end"
+    if there is None or (newest := there.latest) is None:
+        return f"Railway has no deployment of {SERVICE}: deploy it (deploy/on-demand)"
+    if newest.status is DeploymentStatus.NEEDS_APPROVAL:
+        return f"a deployment of {SERVICE} waits for approval: approve or reject it in Railway's dashboard"
+    if not newest.status.over:
+        return f"a deployment of {SERVICE} is under way: wait for its end, and run this again if it is still so"
+    if newest.image and there.image and newest.image != there.image:
+        both = f"{newest.image} runs and {there.image} is configured"
+        return f"{both}, and a deployment would change the release, too: upgrade it (upgrade/litellm), or set the image back"
+    return ""
 
 
 def begun(variables: Mapping[str, str]) -> bool:
@@ -137,10 +157,8 @@ class Fit(Action):
 
     def _free(self) -> ServiceInstance:
         there = self.at.need()
-        if (flow := self.at.busy()) in CHANGING:
-            raise GuardRefused(f"{flow} has begun meanwhile: wait for its end")
-        if there.latest is not None and not there.latest.status.over:
-            raise GuardRefused(f"a deployment of {SERVICE} has begun meanwhile: wait for its end")
+        if why := hindrance(there, self.at.busy()):
+            raise GuardRefused(f"by now {why}")
         return there
 
 

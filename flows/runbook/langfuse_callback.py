@@ -10,19 +10,19 @@ from prefect import flow
 
 from blocks.litellm import LiteLLMGateway
 from blocks.railway import RailwayApi
-from blocks.railway_api.models import DeploymentStatus, ServiceInstance
+from blocks.railway_api.models import ServiceInstance
 from flows.health.checks.langfuse_web import version_at
 from flows.health.observation import Observation, Status
 from flows.health.targets import Targets
 from flows.report import line
 from flows.runbook.callbacks import fits, is_configuration, refitted, to_write
-from flows.runbook.configuring import BEFORE, CONFIGURATION, SERVICE, Configured, Fit, PutBack, begun
+from flows.runbook.configuring import BEFORE, CONFIGURATION, SERVICE, Configured, Fit, PutBack, begun, hindrance
 from flows.runbook.environment import environment_if_any
 from flows.runbook.frame import Action, Diagnosis, Runbook, RunbookRequest, Verdict
 from flows.runbook.gates import at_work
 from flows.runbook.heal import Pace
 from flows.runbook.look import observe_services, wrong_with
-from flows.runbook.restarting import CHANGING, Waits
+from flows.runbook.restarting import Waits
 from flows.runbook.running import carry_out
 from flows.stack import Stack
 from flows.upgrade.facts import callbacks_of
@@ -71,7 +71,7 @@ def langfuse_callback(request: CallbackRequest = CallbackRequest()) -> str:
     stack = Stack.load()
     place = environment_if_any(stack.settings)
     if place is None:
-        todo = "give LiteLLM's own configuration the callback langfuse_otel, and restart it"
+        todo = f"in its own configuration {to_write('langfuse_otel')}, which Langfuse 3 and 4 take; restart it"
         line(f"{SERVICE} is left to people: there is no token of Railway's API; {todo}")
         return Verdict.PERSON.value
     with place.open() as api:
@@ -119,7 +119,8 @@ def decide(known: Known, ladder: Callable[[str, str], tuple[Action, ...]]) -> Di
     facts = _facts(known)
     if not known.wrong:
         return Diagnosis(Verdict.NOTHING, "LiteLLM traces its requests to Langfuse", facts)
-    if why := _unready(known) or _unreadable(known):
+    unseen = "" if known.seen else "nobody could look at its callbacks, and unknown is not wrong: heal that first"
+    if why := unseen or hindrance(known.there, known.at_work) or _unreadable(known):
         return Diagnosis(Verdict.PERSON, f"{known.wrong[0]}; {why}", facts)
     wanted = known.wanted
     if fits(known.text, wanted):
@@ -131,24 +132,6 @@ def decide(known: Known, ladder: Callable[[str, str], tuple[Action, ...]]) -> Di
         return Diagnosis(Verdict.PERSON, f"{known.wrong[0]}; {why}", facts)
     change = f"the callbacks {_listed(callbacks_of(new))} instead of {_listed(callbacks_of(known.text))}"
     return Diagnosis(Verdict.HEALS, known.wrong[0], facts, ladder(wanted, change))
-
-
-def _unready(known: Known) -> str:
-    """Say what keeps anybody from deploying LiteLLM now, empty where nothing does."""
-    if not known.seen:
-        return "nobody could look at its callbacks, and unknown is not wrong: heal that first"
-    if known.at_work in CHANGING:
-        return f"{known.at_work} is under way: wait for its end"
-    if known.there is None or (newest := known.there.latest) is None:
-        return f"Railway has no deployment of {SERVICE}: deploy it (deploy/on-demand)"
-    if newest.status is DeploymentStatus.NEEDS_APPROVAL:
-        return f"a deployment of {SERVICE} waits for approval: approve or reject it in Railway's dashboard"
-    if not newest.status.over:
-        return f"a deployment of {SERVICE} is under way: wait for its end, and run this again if it is still so"
-    if newest.image and known.there.image and newest.image != known.there.image:
-        both = f"{newest.image} runs and {known.there.image} is configured"
-        return f"{both}, and a deployment would change the release, too: upgrade it (upgrade/litellm), or set the image back"
-    return ""
 
 
 def _unreadable(known: Known) -> str:

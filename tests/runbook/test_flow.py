@@ -17,12 +17,14 @@ from shared.sandbox.stack import ROOT, Sandbox
 pytestmark = pytest.mark.long
 
 PROGRAM = """
+from flows.runbook.langfuse_callback import CallbackRequest, langfuse_callback
 from flows.runbook.redis_policy import RedisPolicyRequest, redis_policy
 from flows.runbook.restart_service import RestartRequest, restart_service
 
 key = "sandbox/redis/{}/20261126T030000Z"
 assert redis_policy(RedisPolicyRequest(incident=key.format("eviction-policy"), by="automation")) == "healed"
 assert restart_service(RestartRequest(incident=key.format("ping"))) == ["redis: needs a person"]
+assert langfuse_callback(CallbackRequest(incident="sandbox/litellm/langfuse-callback/20261126T030000Z")) == "needs a person"
 """
 """There is no Railway here, so that nothing can be restarted: people have been told by the incident, and the run says so."""
 
@@ -42,6 +44,8 @@ def test_a_runbook_runs_as_three_visible_steps_and_leaves_an_artifact_and_a_trai
         )
         assert done.returncode == 0, done.stderr[-3000:]
         assert redis.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+    assert "litellm is left to people" in done.stdout + done.stderr
+    assert 'write `callbacks: ["langfuse_otel"]` under litellm_settings' in done.stdout + done.stderr
     shown = sandbox.artifact("runbook-redis-policy-redis-sandbox") or ""
     assert "# redis-policy of redis in sandbox: can heal" in shown
     assert "policy of the running server | allkeys-lru" in shown

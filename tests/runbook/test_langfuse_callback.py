@@ -71,12 +71,12 @@ class Runtime:
     """Starts them behind one address, where the newest that runs answers, as does Langfuse.
 
     Attributes:
-        langfuse: its version. broken: a callback that no container starts with.
+        langfuse: its version. broken: a callback that no container starts with. deaf: it runs with `langfuse` in any case.
     """
 
     def __init__(self) -> None:
         self.containers: list[Gateway] = []
-        self.langfuse, self.broken = "4.16.0", "-"
+        self.langfuse, self.broken, self.deaf = "4.16.0", "-", False
         mine = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -109,7 +109,8 @@ class Runtime:
             return 200, {"status": "healthy"}
         if not is_known:
             return 401, {}
-        return 200, {"litellm_version": serving.version, "cache": None, "success_callbacks": serving.callbacks}
+        callbacks = ["langfuse"] if self.deaf else serving.callbacks
+        return 200, {"litellm_version": serving.version, "cache": None, "success_callbacks": callbacks}
 
     def pull(self, image: str) -> str:
         return f"sha256:{'1':0>64}"
@@ -251,6 +252,13 @@ def test_where_the_gateway_does_not_come_up_the_old_text_is_put_back_and_deploye
     assert town.heal(desk) == "healed"
 
 
+def test_a_gateway_that_is_up_and_still_loses_traces_keeps_what_is_right_and_a_person_is_told(town: Town, desk: Desk) -> None:
+    desk.pace, town.runtime.deaf = IMPATIENT, True
+    with pytest.raises(NotHealed, match=r"LiteLLM 1.102.4 traces in a way .* it is up with the new one"):
+        town.heal(desk)
+    assert (town.text(), town.text(BEFORE), town.deployments()) == (FOUR, THREE, 2)
+
+
 def test_a_variable_that_cannot_be_set_deploys_nothing(town: Town, desk: Desk) -> None:
     before, desk.pace = town.state(), IMPATIENT
     town.railway.refuse("not now", times=50, field="variableCollectionUpsert")
@@ -311,7 +319,7 @@ def test_a_flow_that_began_while_a_person_was_asked_is_not_disturbed(town: Town,
         gateway = LiteLLM(town.runtime.url, SecretStr(KEY), traced=True, langfuse_url=town.runtime.url)
         runbook = Untraced(api, Targets(timeout=20, litellm=gateway), lambda: "upgrade" if desk.asked else "", WAITS)
         desk.pace = IMPATIENT
-        with pytest.raises(NotHealed, match="upgrade has begun meanwhile"):
+        with pytest.raises(NotHealed, match="by now upgrade is under way: wait for its end"):
             desk.heal(runbook)
     assert town.state() == before
 
