@@ -85,7 +85,7 @@ class Known:
 
     Attributes:
         wrong: what the check says. seen: it could look. there: LiteLLM on Railway, None where it has none of that name.
-        litellm, langfuse: what they say their versions are, or empty. runs_with: the callbacks that LiteLLM runs with.
+        litellm, langfuse: what they say their versions are, or empty. runs_with: Langfuse's callbacks that LiteLLM runs with.
         text: of LITELLM_CONFIG, never shown; empty where it is not set. sealed: nobody can read it.
         unproven: an earlier run has written it, and has not seen LiteLLM come up with it.
         at_work: who holds the stack's lock, or empty.
@@ -157,7 +157,7 @@ def _facts(known: Known) -> dict[str, str]:
     facts["versions"] = f"LiteLLM {known.litellm or 'unknown'}, Langfuse {known.langfuse or 'unknown'}"
     if known.langfuse:
         facts["callback that fits"] = known.wanted
-    facts["LiteLLM runs with"] = _listed(known.runs_with)
+    facts["LiteLLM runs with"] = f"{_listed(known.runs_with)} of Langfuse's callbacks"
     configured = "sealed" if known.sealed else "not set" if not known.text else f"names {_listed(callbacks_of(known.text))}"
     facts[CONFIGURATION] = f"{configured}; {'an earlier run wrote it' if known.unproven else 'nothing is half done'}"
     facts["at work on the stack"] = known.at_work or "nobody"
@@ -239,7 +239,7 @@ class Untraced(Runbook):
             known,
             litellm=str(details.get("litellm_version", "")),
             langfuse=asyncio.run(version_at(target.langfuse_url)),
-            runs_with=[str(name) for name in named],
+            runs_with=[str(name) for name in named if "langfuse" in str(name).lower()],  # a dozen are its own
         )
 
     def _ladder(self, wanted: str, change: str, unproven: bool) -> tuple[Action, ...]:

@@ -109,7 +109,8 @@ class Runtime:
             return 200, {"status": "healthy"}
         if not is_known:
             return 401, {}
-        callbacks = ["langfuse"] if self.deaf else serving.callbacks
+        callbacks = ["cache", *("LangfuseOtelLogger" if one == "langfuse_otel" else one for one in serving.callbacks)]
+        callbacks = ["langfuse"] if self.deaf else callbacks
         return 200, {"litellm_version": serving.version, "cache": None, "success_callbacks": callbacks}
 
     def pull(self, image: str) -> str:
@@ -183,6 +184,7 @@ def test_the_callback_that_langfuse_4_drops_is_changed_to_the_one_it_takes(town:
     assert town.text() == FOUR, "exactly what a deploy would write"
     assert town.runs_with() == ["langfuse_otel"]
     assert town.text(BEFORE) == THREE
+    assert "LiteLLM runs with | langfuse of Langfuse's callbacks" in desk.text()
     (asked,) = desk.asked
     assert "the callbacks langfuse_otel instead of langfuse" in asked
     after = town.state()
