@@ -57,10 +57,9 @@ class Configured:
         """Read its variables with references as they are written: that is what is written back."""
         return self.api.variables(there.service_id)
 
-    def is_sealed(self, there: ServiceInstance) -> bool:
-        """Whether nobody can read the configuration."""
-        mine = (there.service_id, CONFIGURATION)
-        return any(one.sealed for one in self.api.variable_meta() if (one.service_id, one.name) == mine)
+    def sealed(self, there: ServiceInstance) -> frozenset[str]:
+        """Name its variables that nobody can read."""
+        return frozenset(one.name for one in self.api.variable_meta() if one.sealed and one.service_id == there.service_id)
 
     def deploy(self, there: ServiceInstance) -> str:
         """Deploy it as it is configured, and wait until it is well; returns the deployment's id.

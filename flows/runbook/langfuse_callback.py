@@ -33,6 +33,9 @@ __all__ = ["CallbackRequest", "Known", "Untraced", "decide", "langfuse_callback"
 
 ASPECT = "langfuse-callback"
 _ALIVE = ("liveness", "readiness")
+_HOSTS = ("LANGFUSE_OTEL_HOST", "LANGFUSE_HOST")
+"""Where `langfuse_otel` sends to. Where neither is set it sends to Langfuse's cloud, whatever LANGFUSE_BASE_URL says (read in
+LiteLLM 1.102.4, integrations/langfuse/langfuse_otel.py)."""
 
 
 class CallbackRequest(RunbookRequest):
@@ -49,7 +52,8 @@ def langfuse_callback(request: CallbackRequest = CallbackRequest()) -> str:
 
     Diagnosis: versions of LiteLLM and Langfuse; the callbacks that LiteLLM runs with, and those that LITELLM_CONFIG names on
     Railway; whether its start command reads that variable; whether a deployment or another flow is under way. From the versions
-    follows which callback fits.
+    follows which callback fits. `langfuse_otel` sends to Langfuse's cloud where neither LANGFUSE_OTEL_HOST nor LANGFUSE_HOST is
+    set: then it is not written.
 
     Remedy: after an approval: in the text of LITELLM_CONFIG the callbacks of Langfuse are changed to the one that fits
     (`callbacks: ["langfuse_otel"]`); others, comments and everything else stay. LiteLLM is deployed and waited for, and the
@@ -71,7 +75,7 @@ def langfuse_callback(request: CallbackRequest = CallbackRequest()) -> str:
     stack = Stack.load()
     place = environment_if_any(stack.settings)
     if place is None:
-        todo = f"in its own configuration {to_write('langfuse_otel')}, which Langfuse 3 and 4 take; restart it"
+        todo = f"in its own configuration {to_write('langfuse_otel')}, set {_HOSTS[0]} to Langfuse's address, restart it"
         line(f"{SERVICE} is left to people: there is no token of Railway's API; {todo}")
         return Verdict.PERSON.value
     with place.open() as api:
@@ -88,6 +92,7 @@ class Known:
         litellm, langfuse: what they say their versions are, or empty. runs_with: Langfuse's callbacks that LiteLLM runs with.
         text: of LITELLM_CONFIG, never shown; empty where it is not set. sealed: nobody can read it.
         unproven: an earlier run has written it, and has not seen LiteLLM come up with it.
+        led: a variable tells `langfuse_otel` where Langfuse is.
         at_work: who holds the stack's lock, or empty.
     """
 
@@ -100,6 +105,7 @@ class Known:
     text: str = ""
     sealed: bool = False
     unproven: bool = False
+    led: bool = True
     at_work: str = ""
 
     @property
@@ -143,6 +149,8 @@ def _unreadable(known: Known) -> str:
         return (
             f"the start command of {SERVICE} does not read {CONFIGURATION}: in the file that it does read {by_hand}, restart it"
         )
+    if known.wanted == "langfuse_otel" and not known.led:
+        return f"set {_HOSTS[0]} of {SERVICE} to langfuse-web's private address first: prompts would go to Langfuse's cloud"
     if known.sealed:
         return f"{CONFIGURATION} is sealed, so nobody can read it: set it anew, in it {by_hand}, then deploy {SERVICE}"
     if not known.text.strip():
@@ -205,9 +213,14 @@ class Untraced(Runbook):
         if known.seen:
             known = self._asked(known)
         if known.there is not None:
-            variables, sealed = self._at.variables(known.there), self._at.is_sealed(known.there)
-            text = variables.get(CONFIGURATION, "")
-            known = replace(known, text=text, sealed=sealed, unproven=begun(variables))
+            variables, sealed = self._at.variables(known.there), self._at.sealed(known.there)
+            known = replace(
+                known,
+                text=variables.get(CONFIGURATION, ""),
+                sealed=CONFIGURATION in sealed,
+                unproven=begun(variables),
+                led=any(variables.get(name) or name in sealed for name in _HOSTS),
+            )
         return decide(known, lambda wanted, change: self._ladder(wanted, change, known.unproven))
 
     def wrong(self) -> list[str]:

@@ -136,7 +136,7 @@ class Town:
         self.railway = RailwayStandIn(directory / "railway", self.runtime, pace=QUICK, behaviour=PATIENT)
         self.railway.start()
         self.operator = Operator(self.railway)
-        variables = {"LITELLM_MASTER_KEY": KEY, **({CONFIGURATION: text} if text is not None else {})}
+        variables = {"LANGFUSE_HOST": self.runtime.url, **({CONFIGURATION: text} if text is not None else {})}
         shape = {"startCommand": start, "healthcheckPath": "/health/readiness", "restartPolicyType": "NEVER"}
         _, self.service_id = self.operator.service(image, name="litellm", variables=variables, **shape)
         self.operator.deployed(self.service_id)
@@ -363,6 +363,17 @@ def test_a_sealed_configuration_and_an_unknown_gateway_are_left_to_a_person(town
     assert town.deployments() == 1
 
 
+def test_prompts_are_not_sent_to_the_cloud_where_only_the_old_callback_knows_where_langfuse_is(town: Town, desk: Desk) -> None:
+    """LANGFUSE_BASE_URL leads `langfuse` and not `langfuse_otel`."""
+    town.operator.set_variables(town.service_id, {"LANGFUSE_HOST": "", "LANGFUSE_BASE_URL": town.runtime.url})
+    before = town.state()
+    with pytest.raises(NotHealed, match="set LANGFUSE_OTEL_HOST of litellm to langfuse-web's private address first"):
+        town.heal(desk)
+    assert town.state() == before
+    town.operator.set_variables(town.service_id, {"LANGFUSE_OTEL_HOST": town.runtime.url})
+    assert town.heal(desk) == "healed"
+
+
 # --- decisions -----------------------------------------------------------------------------------------------------------
 
 
@@ -389,6 +400,12 @@ KNOWN = Known(["dropped"], there(), litellm="1.102.4", langfuse="4.16.0", runs_w
         (replace(KNOWN, there=there("NEEDS_APPROVAL")), Verdict.PERSON, "waits for approval"),
         (replace(KNOWN, there=there("FAILED")), Verdict.HEALS, "dropped"),
         (replace(KNOWN, there=there(image=NEW)), Verdict.PERSON, "would change the release, too"),
+        (replace(KNOWN, led=False), Verdict.PERSON, "prompts would go to Langfuse's cloud"),
+        (
+            replace(KNOWN, led=False, langfuse="3.225.4", text="litellm_settings:\n  callbacks: [s3]\n"),
+            Verdict.HEALS,
+            "dropped",
+        ),
         (replace(KNOWN, langfuse=""), Verdict.PERSON, "Langfuse does not say its version"),
         (replace(KNOWN, text=FOUR), Verdict.HEALS, "LITELLM_CONFIG is right"),
         (replace(KNOWN, text="${{shared.LITELLM_CONFIG}}"), Verdict.PERSON, "refers to another variable"),
