@@ -24,6 +24,7 @@ class SdkTooOld(Cause):
 
     key, numbers, what = "old-sdk", (15,), "LiteLLM's callback is set to one whose traces Langfuse 4 drops"
     service, aspects = "litellm", ("langfuse-callback",)
+    runbook = "langfuse-callback"
     langfuse = 4
     _before = ""
 
