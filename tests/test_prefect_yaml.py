@@ -41,6 +41,7 @@ SCHEDULED = {
 }
 BY_HAND = {
     "alert/flow-run",
+    "background-migration/runbook",
     "backup/on-demand",
     "certificate/runbook",
     "clickhouse-disk/runbook",

@@ -1,4 +1,4 @@
-"""The causes in LiteLLM's database, on a real Postgres: what they break is seen by the sweep's check, and they take it back."""
+"""The causes in the applications' databases, on a real Postgres: the sweep's check sees what they break; they take it back."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pydantic import SecretStr
 from flows.health.observation import Status
 from flows.health.targets import Postgres, Targets
 from shared.engines.postgres import PostgresEngine
-from shared.gameday.causes.schema import OwnerChanged
+from shared.gameday.causes.schema import BackgroundMigrationFailed, OwnerChanged
 from shared.gameday.causes.spend import SpendGrows
 from shared.gameday.ground import Ground
-from shared.sandbox import litellm_schema
+from shared.sandbox import langfuse_postgres, litellm_schema
 from tests.health.looks import look
 
 VOLUME_GB = 0.15
@@ -40,9 +40,10 @@ class Place(Ground):
         self.ran.append((deployment, request))
         self.postgres("litellm", """DELETE FROM "LiteLLM_SpendLogs" WHERE "startTime" < now() - interval '7 days'""")
 
-    def bad(self) -> dict[str, Status]:
-        target = Postgres(SecretStr(self.engine.url()), (("litellm", "litellm"),), VOLUME_GB * 1e9)
-        return look(replace(Targets(postgres=target), timeout=20), "postgres").bad()
+    def bad(self, service: str = "postgres") -> dict[str, Status]:
+        applications = (("litellm", "litellm"), ("langfuse-web", "langfuse"))
+        target = Postgres(SecretStr(self.engine.url()), applications, VOLUME_GB * 1e9)
+        return look(replace(Targets(postgres=target), timeout=20), service).bad()
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,8 @@ def place(state_directory: Path) -> Iterator[Place]:
     made.postgres("postgres", "CREATE ROLE restore SUPERUSER")
     made.postgres("postgres", "CREATE DATABASE litellm OWNER litellm")
     litellm_schema.apply(engine.url("litellm"))
+    made.postgres("postgres", "CREATE DATABASE langfuse")
+    langfuse_postgres.apply(engine.url("langfuse"))
     yield made
     engine.stop("immediate")
 
@@ -89,3 +92,19 @@ def test_a_table_is_somebody_else_s_until_it_is_given_back(place: Place) -> None
             litellm.execute('ALTER TABLE "LiteLLM_AuditLog" ADD COLUMN gameday int')
     cause.undo()
     assert (cause.left(), place.bad()) == ("", {})
+
+
+def test_a_background_migration_has_failed_until_the_worker_has_carried_it_out(place: Place) -> None:
+    cause = BackgroundMigrationFailed(place)
+    cause.undo()
+    cause.cause()
+    assert place.bad("langfuse-worker") == {"background-migrations": Status.DEGRADED}
+    assert cause.left() == "it has failed"
+    place.postgres("langfuse", "UPDATE background_migrations SET failed_at = NULL, failed_reason = NULL")
+    assert (cause.left(), place.bad("langfuse-worker")) == ("no worker has carried it out", {})
+    place.postgres("langfuse", "UPDATE background_migrations SET finished_at = now()")
+    assert cause.left() == ""
+    cause.cause()
+    assert cause.left() == "it has failed", "caused again, it fails again"
+    cause.undo()
+    assert place.postgres("langfuse", "SELECT name FROM background_migrations") == []

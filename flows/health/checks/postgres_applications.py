@@ -98,7 +98,7 @@ async def _background_migrations(opened: Session, _ledger: str, found: Findings)
     failed, running, waiting, first = (await opened.rows(_BACKGROUND))[0]
     service, aspect = "langfuse-worker", "background-migrations"
     if failed:
-        todo = "see failed_reason in background_migrations, then retry it in Langfuse's settings"
+        todo = "see failed_reason in background_migrations, then have it go on (background-migration)"
         sentence = f"{failed} background migrations of Langfuse have failed, expected none: {first}; {todo}"
         found.add(aspect, Status.DEGRADED, sentence, service=service, value=failed, limit=0, unit="migrations")
     else:

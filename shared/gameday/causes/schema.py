@@ -82,23 +82,32 @@ class ForeignTable(Cause):
 
 
 class BackgroundMigrationFailed(Cause):
-    """A background migration of Langfuse has given up."""
+    """A background migration of Langfuse has given up; it ends well once the worker takes it up again."""
 
     key, numbers, what = "background-migration", (18,), "a background migration of Langfuse has failed"
     service, aspects = "langfuse-worker", ("background-migrations",)
+    runbook = "background-migration"
 
     def cause(self) -> None:
         """As in `Cause`."""
         self.ground.postgres(
             "langfuse",
             "INSERT INTO background_migrations (id, name, script, args, failed_at, failed_reason) "
-            "VALUES (gen_random_uuid()::text, %s, %s, '{}', now(), 'memory limit exceeded')",
+            "VALUES (gen_random_uuid()::text, %s, %s, '{}', now(), 'memory limit exceeded') ON CONFLICT (name) DO UPDATE "
+            "SET finished_at = NULL, failed_at = excluded.failed_at, failed_reason = excluded.failed_reason",
             [_BACKGROUND, _BACKGROUND],
         )
 
     def undo(self) -> None:
         """As in `Cause`."""
         self.ground.postgres("langfuse", "DELETE FROM background_migrations WHERE name = %s", [_BACKGROUND])
+
+    def left(self) -> str:
+        """As in `Cause`."""
+        state = "SELECT failed_at IS NOT NULL, finished_at IS NULL FROM background_migrations WHERE name = %s"
+        for failed, unfinished in self.ground.postgres("langfuse", state, [_BACKGROUND]):
+            return "it has failed" if failed else "no worker has carried it out" if unfinished else ""
+        return ""
 
 
 class OwnerChanged(Cause):
