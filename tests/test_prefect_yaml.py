@@ -79,6 +79,7 @@ BY_HAND = {
     "runbook/dispatch",
     "scale-service/runbook",
     "stale-backup/runbook",
+    "table-owner/runbook",
     "templates/prepare",
     "unauthenticated-gateway/runbook",
     "upgrade/clickhouse",

@@ -49,6 +49,7 @@ def entries() -> Sequence[Entry]:
         *(_entry("retention", "manual", service, (aspect,)) for service, aspect in _FILLED.items()),
         _entry("dirty-migration", "asks", "clickhouse", ("schema-migrations",)),
         _entry("failed-prisma-migration", "asks", "postgres", ("migrations-litellm", "migrations-langfuse")),
+        _entry("table-owner", "asks", "postgres", ("table-owners",)),
         _entry("background-migration", "asks", "langfuse-worker", ("background-migrations",)),
         _entry("unauthenticated-gateway", "automatic", "litellm", ("authentication",)),
         _entry("langfuse-callback", "asks", "litellm", ("langfuse-callback",)),

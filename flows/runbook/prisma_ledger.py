@@ -20,7 +20,7 @@ from blocks.postgres import PostgresServer, explained
 from flows.runbook.frame import Action
 from flows.runbook.sql_effects import Effect
 
-__all__ = ["Failed", "Resolve", "is_of", "present", "read_failed", "under_way"]
+__all__ = ["Failed", "Resolve", "condition", "is_of", "keep_out", "present", "read_failed", "under_way"]
 
 _PRISMA_LOCK = 72707369
 """Advisory lock that Prisma holds while it migrates."""
@@ -77,6 +77,16 @@ def under_way(connection: Connection[TupleRow]) -> bool:
     return bool(connection.execute(_LOCKED, [_PRISMA_LOCK]).fetchall()[0][0])
 
 
+def keep_out(connection: Connection[TupleRow], database: str) -> None:
+    """Keep Prisma from migrating a database until the end of this transaction.
+
+    Raises:
+        GuardRefused: it migrates right now.
+    """
+    if not connection.execute("SELECT pg_try_advisory_xact_lock(%s)", [_PRISMA_LOCK]).fetchall()[0][0]:
+        raise GuardRefused(f"postgres {database}: Prisma migrates it right now; nothing was changed; wait for it")
+
+
 def present(connection: Connection[TupleRow], wanted: Sequence[Effect]) -> list[tuple[Effect, bool]]:
     """Say of each effect whether it is there as the migration leaves it."""
     found = []
@@ -126,8 +136,7 @@ class Resolve(Action):
             self.server.connect(self.database, autocommit=False, settings=settings) as connection,
             explained(self.database, "resolve a migration"),
         ):
-            if not connection.execute("SELECT pg_try_advisory_xact_lock(%s)", [_PRISMA_LOCK]).fetchall()[0][0]:
-                raise GuardRefused(f"postgres {self.database}: Prisma migrates it right now; nothing was changed; wait for it")
+            keep_out(connection, self.database)
             if connection.execute(_TAKE_BACK, [self.failed.id]).rowcount != 1:
                 raise GuardRefused(f"postgres {self.database}: {self.failed.name} was resolved meanwhile; nothing was changed")
             if self.applied:

@@ -12,7 +12,7 @@ from flows.health.checks.sealed_secrets import look_at_sealed
 from flows.health.findings import Findings
 from flows.health.observation import Status
 
-__all__ = ["look_into"]
+__all__ = ["NOT_OWNED", "look_into"]
 
 Look = Callable[[Session, str, Findings], Awaitable[None]]
 
@@ -76,7 +76,7 @@ async def _owners(opened: Session, ledger: str, found: Findings) -> None:
         _, owner, first, database, expected = rows[0]
         names = ", ".join(str(row[0]) for row in rows[:3])
         all_of_it = "" if first else f", or REASSIGN OWNED BY {owner} TO {expected} in that database"  # which is refused
-        how = f"ALTER TABLE ... OWNER TO {expected}{all_of_it}"
+        how = f"run table-owner, or ALTER TABLE ... OWNER TO {expected}{all_of_it}"
         todo = f"{names} in {database} belong to {owner}, and its next migration ends with `must be owner`: {how}"
     found.measure(aspect, len(rows), 0, "relations", text, todo)
 
@@ -128,19 +128,23 @@ WHERE c.relkind IN ('r', 'p', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'inf
     WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
 ORDER BY 1
 """
-_NOT_OWNED = """
-SELECT c.relname::text, pg_catalog.pg_get_userbyid(c.relowner)::text, c.relowner = 10, d.datname::text,
-  pg_catalog.pg_get_userbyid(d.datdba)::text
+NOT_OWNED = """
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'public'
 JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
 WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND NOT pg_catalog.pg_has_role(d.datdba, c.relowner, 'USAGE')
   AND (NOT %s OR c.relkind NOT IN ('r', 'p', 'f') OR c.relname ~ '^LiteLLM_' OR c.relname = '_prisma_migrations')
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend x WHERE x.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
     AND x.objid = c.oid AND (x.deptype = 'e' OR c.relkind = 'S' AND x.deptype IN ('a', 'i')))
-ORDER BY 1
 """
-"""Whoever has the privileges of a relation's owner may alter it; a superuser has all. A table that is not LiteLLM's is another
-look's, an extension's view the extension's, a column's sequence goes with its table. Role 10 is the one of initdb."""
+"""What an application cannot alter; its parameter: whether the database is LiteLLM's. Whoever has the privileges of a
+relation's owner may alter it; a superuser has all. A table that is not LiteLLM's is another look's, an extension's view the
+extension's, a column's sequence goes with its table."""
+_NOT_OWNED = f"""
+SELECT c.relname::text, pg_catalog.pg_get_userbyid(c.relowner)::text, c.relowner = 10, d.datname::text,
+  pg_catalog.pg_get_userbyid(d.datdba)::text
+{NOT_OWNED} ORDER BY 1
+"""
+"""Role 10 is the one of initdb."""
 _BACKGROUND = """
 SELECT count(*) FILTER (WHERE failed)::int, count(*) FILTER (WHERE open AND held)::int,
   count(*) FILTER (WHERE open AND NOT held)::int, min(name) FILTER (WHERE failed)

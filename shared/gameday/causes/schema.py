@@ -115,6 +115,7 @@ class OwnerChanged(Cause):
 
     key, numbers, what = "table-owner", (9,), "a table of LiteLLM belongs to another role: the next migration is refused"
     service, aspects = "postgres", ("table-owners",)
+    runbook = "table-owner"
 
     def cause(self) -> None:
         """As in `Cause`."""
