@@ -22,16 +22,24 @@ __all__ = ["carry_out", "one_inside"]
 
 
 def carry_out(
-    runbook: Runbook, request: RunbookRequest, stack: Stack, pace: Pace | None = None, *, longest: float = 3600.0
+    runbook: Runbook,
+    request: RunbookRequest,
+    stack: Stack,
+    pace: Pace | None = None,
+    *,
+    longest: float = 3600.0,
+    about: str = "",
 ) -> str:
     """Heal one patient in the flow run that this is called in; as `heal`.
 
     Args:
         longest: seconds that a step may take.
+        about: tells apart what one run does for one service, as for one database of several: each has an artifact of its own.
     """
+    of = "-".join(one for one in (runbook.name, runbook.service, about, stack.name) if one)
 
     def show(summary: Summary) -> None:
-        summary.publish(re.sub(r"[^a-z0-9]+", "-", f"runbook-{runbook.name}-{runbook.service}-{stack.name}"))
+        summary.publish(re.sub(r"[^a-z0-9]+", "-", f"runbook-{of}"))
 
     means = Means(
         stack=stack.name,

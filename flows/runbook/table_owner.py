@@ -79,7 +79,7 @@ def table_owner(request: OwnerRequest = OwnerRequest()) -> list[str]:
     ended = []
     for one in applications(request, stack.settings, targets):
         runbook = Owners(stack.need_postgres_admin(), one, targets, lambda: at_work(stack), reader=reader)
-        ended.append(f"{one.service}: {carry_out(runbook, request, stack)}")
+        ended.append(f"{one.service}: {carry_out(runbook, request, stack, about=one.database)}")
     return ended
 
 

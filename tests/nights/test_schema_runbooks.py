@@ -7,9 +7,12 @@ import time
 import psycopg
 import pytest
 
+from blocks.errors import NotHealed
+from flows.runbook.background_migration import BackgroundRequest, background_migration
 from flows.runbook.dirty_migration import DirtyRequest, dirty_migration
 from flows.runbook.failed_prisma_migration import PrismaRequest, failed_prisma_migration
 from flows.runbook.key_mismatch import KeyRequest, key_mismatch
+from flows.runbook.table_owner import OwnerRequest, table_owner
 from shared.sandbox.langfuse_postgres import encrypt
 from tests.nights.night import CLICKHOUSE_DATABASE, Night
 
@@ -76,3 +79,44 @@ def test_a_failed_migration_is_taken_back_and_keys_that_open_everything_are_left
             connection.execute("DELETE FROM _prisma_migrations WHERE id = 'failed'")
             key = night.sandbox.keys.encryption_key
             other.execute("UPDATE llm_api_keys SET secret_key = %s", [encrypt("sk-provider", key)])
+
+
+def test_a_background_migration_may_run_again_after_a_protected_set_and_waits_for_a_worker(night: Night) -> None:
+    failed = "SELECT failed_at IS NOT NULL FROM background_migrations WHERE name = 'gave_up'"
+    with psycopg.connect(night.sandbox.postgres.url("langfuse"), autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO background_migrations (id, name, script, args, failed_at, failed_reason) "
+            "VALUES ('gave_up', 'gave_up', 'x', '{}', now(), 'ECONNREFUSED')"
+        )
+        try:
+            with night.as_worker():
+                request = BackgroundRequest(confirm=night.stack.name, by="a test")
+                assert background_migration(request.model_copy(update={"dry_run": True})) == "can heal"
+                assert (connection.execute(failed).fetchall(), night.entries()) == ([(True,)], [])
+                with pytest.raises(NotHealed, match="gave_up may run and waits: start langfuse-worker"):
+                    background_migration(request)
+                assert connection.execute(failed).fetchall() == [(False,)]
+                taken = night.newest()
+                assert (taken.label, taken.protected) == ("before retrying gave_up", True)
+                assert ([one.name for one in taken.postgres], taken.clickhouse) == (["langfuse"], [])
+                connection.execute("UPDATE background_migrations SET finished_at = now() WHERE name = 'gave_up'")
+                assert background_migration(request) == "nothing to do"
+        finally:
+            connection.execute("DELETE FROM background_migrations WHERE name = 'gave_up'")
+
+
+def test_a_table_that_a_superuser_owns_is_the_application_s_again_and_the_way_back_stands_in_its_artifact(night: Night) -> None:
+    owner = "SELECT relowner::regrole::text FROM pg_class WHERE relname = 'LiteLLM_AuditLog'"
+    with psycopg.connect(night.sandbox.postgres.url("litellm"), autocommit=True) as connection:
+        before = connection.execute(owner).fetchall()
+        connection.execute('ALTER TABLE "LiteLLM_AuditLog" OWNER TO CURRENT_USER')
+        with night.as_worker():
+            request = OwnerRequest(confirm=night.stack.name, by="a test")
+            nothing = ["litellm: nothing to do", "langfuse-web: nothing to do"]
+            assert table_owner(request.model_copy(update={"dry_run": True})) == ["litellm: can heal", nothing[1]]
+            assert connection.execute(owner).fetchall() != before
+            assert table_owner(request) == ["litellm: healed", nothing[1]]
+            assert connection.execute(owner).fetchall() == before
+            shown = night.sandbox.artifact("runbook-table-owner-postgres-litellm-sandbox") or ""
+            assert 'way back: ALTER TABLE "public"."LiteLLM_AuditLog" OWNER TO' in shown
+            assert table_owner(request) == nothing
