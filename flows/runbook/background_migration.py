@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Literal
 
@@ -16,7 +16,6 @@ from pydantic import Field
 from blocks.postgres import PostgresServer, explained
 from blocks.railway import RailwayApi
 from flows.health.targets import Targets
-from flows.lease import utc_now
 from flows.runbook.audit import Trail
 from flows.runbook.background_ledger import IN_UTC, Migration, Retry, read_migrations
 from flows.runbook.environment import environment_if_any
@@ -107,7 +106,7 @@ def background_migration(request: BackgroundRequest = BackgroundRequest()) -> st
 
 def tried(trail: Trail) -> int:
     """Count how often this runbook had failed migrations run again lately, by the audit trail."""
-    now = utc_now()
+    now = datetime.now(UTC)
     done = [one for one in trail.since(now - _PAST, now) if one.actor == NAME and one.kind == "ended"]
     return sum("may run again" in one.result for one in done)
 

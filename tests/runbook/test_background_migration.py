@@ -8,6 +8,7 @@ import secrets
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -16,18 +17,25 @@ from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
 from blocks.errors import ApprovalMissing, BackupFailed, GuardRefused, NotHealed, ServiceError
+from blocks.keys import BackupKeys
 from blocks.object_store import BackupStore
 from blocks.postgres import PostgresServer
+from blocks.settings import Settings
 from flows.health.targets import Postgres, Targets
 from flows.runbook import background_migration as module
+from flows.runbook import starting
 from flows.runbook.audit import Trail
 from flows.runbook.background_ledger import Migration, Reason, Retry, reason_of
 from flows.runbook.background_migration import Background, BackgroundRequest, Known, decide, tried
 from flows.runbook.frame import Action, Verdict
+from flows.runbook.restarting import Waits
 from shared.engines.postgres import PostgresEngine
 from shared.engines.process import wait_until
+from shared.sandbox.railway_runtime.containers import ContainerSpec
+from tests.deploy.quiet_runtime import QuietContainer, QuietRuntime
 from tests.forks import Forked
 from tests.runbook.cases import CANARY, IMPATIENT, Desk
+from tests.upgrade.postgres_world import World, stand_in
 
 NAME = "20241024_migrate_traces_from_pg_to_ch"
 LEDGER = """
@@ -219,6 +227,35 @@ def test_without_a_worker_that_starts_a_person_is_told_to_start_it(
     assert langfuse.state() == "waiting"
     with pytest.raises(NotHealed, match="there is no Railway here: start langfuse-worker"):
         desk.heal(langfuse.runbook())
+
+
+class Working(QuietRuntime):
+    """Containers of Langfuse's worker: each takes up migrations when it starts."""
+
+    langfuse: Langfuse
+
+    def start(self, spec: ContainerSpec) -> QuietContainer:
+        self.langfuse.work()
+        return super().start(spec)
+
+
+def test_on_railway_the_worker_is_deployed_once_more_as_it_is_and_takes_the_migration_up(
+    langfuse: Langfuse, store: BackupStore, keys: BackupKeys, tmp_path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "start_again", starting.start_again)
+    runtime = Working()
+    runtime.langfuse = langfuse
+    langfuse.fail()
+    with stand_in(tmp_path / "railway", runtime) as railway:
+        world = World(store, keys, railway, Settings(stack_name=store.stack), langfuse.runbook().server)
+        world.service("langfuse-worker")
+        assert (langfuse.starts, langfuse.state()) == (1, "failed"), "the worker does not try it again by itself"
+        with world.api() as api:
+            runbook = replace(langfuse.runbook(), api=api, waits=Waits(deployment=120, settle=0.5, poll=0.02))
+            assert desk.heal(runbook) == "healed"
+            assert desk.heal(replace(langfuse.runbook(), api=api)) == "nothing to do"
+    assert (langfuse.starts, langfuse.state()) == (2, "done")
+    assert len({one.spec.image for one in runtime.started}) == 1
 
 
 def test_a_run_that_was_killed_before_the_worker_started_is_run_again_and_takes_no_second_set(
