@@ -76,7 +76,7 @@ def failed_prisma_migration(request: PrismaRequest = PrismaRequest()) -> list[st
 
     When not to: where part of it is there and part is not, nothing is marked: bring the schema to one side by hand first. Where
     the cause is still there it fails again at the next start: duplicate rows under a new unique index, a role that does not own
-    the tables (`must be owner`: ALTER ... OWNER TO), no room on the volume. Never mark what nobody has looked at as applied.
+    the tables (`must be owner`: table-owner), no room on the volume. Never mark what nobody has looked at as applied.
 
     Args:
         request: whose migration.

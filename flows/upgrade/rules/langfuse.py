@@ -117,7 +117,7 @@ def background(change: Change) -> Iterator[str]:
     if found is None:
         return
     if found.failed:
-        yield f"background migration {found.failed[0]} has failed; see its failed_reason, then retry it in Langfuse's settings"
+        yield f"background migration {found.failed[0]} has failed; have it go on first (background-migration)"
     elif found.running or found.waiting:
         names = (*found.running, *found.waiting)
         yield f"{len(names)} background migrations are not done ({names[0]}); wait for them, the sweep says when"
