@@ -100,7 +100,7 @@ def failed_prisma_migration(request: PrismaRequest = PrismaRequest()) -> list[st
                 api=api,
                 request=request,
             )
-            ended.append(f"{one.service}: {carry_out(runbook, request, stack, Pace(settle=120))}")
+            ended.append(f"{one.service}: {carry_out(runbook, request, stack, Pace(settle=120), about=one.database)}")
         return ended
 
 
