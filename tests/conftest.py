@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,13 +80,22 @@ def _group(item: pytest.Item) -> str:
     return "applications" if "applications" in fixtures else item.path.relative_to(_HERE).parts[0]
 
 
+def _forget(folder: Path) -> None:
+    """Delete what a session that was killed left. Of two that begin at once one does it: the one that could rename it."""
+    owner = folder.name.rpartition("-")[2]
+    if not owner.isdigit() or Path(f"/proc/{owner}").exists():
+        return
+    claimed = folder.with_name(f"left-{os.getpid()}")
+    with suppress(FileNotFoundError):
+        folder.rename(claimed)
+        shutil.rmtree(claimed)
+
+
 @pytest.fixture(scope="session")
 def state_directory() -> Iterator[Path]:
     """A folder for this session's engines."""
-    if _TESTS.exists():
-        for folder in _TESTS.iterdir():
-            if folder.name.isdigit() and not Path(f"/proc/{folder.name}").exists():
-                shutil.rmtree(folder)
+    for folder in _TESTS.glob("*"):
+        _forget(folder)
     mine = _TESTS / str(os.getpid())
     mine.mkdir(mode=0o711, parents=True, exist_ok=True)
     yield mine

@@ -338,6 +338,7 @@ def test_a_flow_that_began_while_a_person_was_asked_is_not_disturbed(town: Town,
             r"somebody's own: write `callbacks: \[\"langfuse_otel\"\]` under litellm_settings, and take langfuse out of",
         ),
     ],
+    ids=["file of its own", "not set", "no mapping", "list over lines"],
 )
 def test_a_configuration_that_is_another_s_is_left_to_a_person_with_the_lines_to_write(
     tmp_path: Path, desk: Desk, text: str | None, start: str, sentence: str
