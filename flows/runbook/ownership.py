@@ -183,7 +183,7 @@ class Give(Action):
                 self._give(connection, one)
             connection.commit()
         back = "; ".join(statement.as_string() for one in left for statement in one.back(self.home.role))
-        return f"{len(left)} of them are {self.home.role}'s; way back: {back}"
+        return f"{self.home.role} owns {len(left)} more; way back: {back}"
 
     def _give(self, connection: Connection[TupleRow], one: Stray) -> None:
         read_before = self._reads(connection, one)

@@ -139,7 +139,7 @@ def test_the_way_back_stands_in_the_audit_trail_and_leads_back_to_what_was_there
     before = house.owners()
     assert desk.heal(house.runbook()) == "healed"
     (result,) = [one.result for one in desk.trail() if one.kind == "ended"]
-    assert result.startswith(f"6 of them are {house.app}'s; way back: ALTER ")
+    assert result.startswith(f"{house.app} owns 6 more; way back: ALTER ")
     assert result.partition("way back: ")[2] in desk.text()
     house.run(result.partition("way back: ")[2])
     assert house.owners() == before
