@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -32,6 +33,7 @@ class Town(Outside):
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._changing = threading.Lock()  # what runs: one container begins while another of the service ends
         for name in ("data", "sets", "running", "told"):
             (directory / name).mkdir(parents=True, exist_ok=True)
 
@@ -59,10 +61,7 @@ class Town(Outside):
 
     def write(self, database: str, content: Mapping[str, Sequence[Any]]) -> None:
         """Put a database there, in one go."""
-        path = self._data(database)
-        whole = path.with_suffix(".new")
-        whole.write_text(json.dumps(content))
-        whole.replace(path)
+        self._replace(self._data(database), json.dumps(content))
 
     def data(self) -> dict[str, str]:
         """All databases."""
@@ -70,8 +69,30 @@ class Town(Outside):
 
     def running(self, service: str) -> str:
         """The image of a service that runs, empty where none does."""
-        path = self.directory / "running" / service
-        return path.read_text().partition("\n")[0] if path.exists() else ""
+        return self._runs(service)[0]
+
+    def began(self, service: str, image: str, container: int) -> None:
+        """A container of a service runs from now on, and none else of it."""
+        with self._changing:
+            self._replace(self.directory / "running" / service, f"{image}\n{container}")
+
+    def ended(self, service: str, container: int) -> None:
+        """A container does not run any more; the next one of the service may already."""
+        with self._changing:
+            if self._runs(service)[1] == str(container):
+                (self.directory / "running" / service).unlink()
+
+    def _runs(self, service: str) -> tuple[str, str]:
+        try:
+            image, _, container = (self.directory / "running" / service).read_text().partition("\n")
+        except FileNotFoundError:
+            return "", ""
+        return image, container
+
+    def _replace(self, path: Path, text: str) -> None:
+        whole = path.with_name(f"{path.name}.new")
+        whole.write_text(text)
+        whole.replace(path)
 
     def _data(self, database: str) -> Path:
         return self.directory / "data" / f"{database.replace('/', '-')}.json"
@@ -154,9 +175,7 @@ class TownContainer:
 
     def stop(self, grace: float) -> None:
         if self.state is ContainerState.RUNNING:
-            path = self.town.directory / "running" / self.spec.service
-            if path.exists() and path.read_text().endswith(f"\n{id(self)}"):  # and not the next one of the same image
-                path.unlink()
+            self.town.ended(self.spec.service, id(self))
         self.state = ContainerState.EXITED
 
 
@@ -178,7 +197,7 @@ class TownRuntime:
         if lines:
             return TownContainer(spec, self.town, ContainerState.CRASHED, lines)
         container = TownContainer(spec, self.town, ContainerState.RUNNING)
-        (self.town.directory / "running" / spec.service).write_text(f"{spec.image}\n{id(container)}")
+        self.town.began(spec.service, spec.image, id(container))
         return container
 
     def public_address(self, service: str, port: int) -> str:
