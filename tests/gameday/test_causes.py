@@ -26,6 +26,10 @@ def test_the_runbook_that_is_expected_is_the_one_that_the_catalogue_has_for_the_
         assert answers[:1] == [cause.runbook] if cause.runbook else not answers, f"{cause.service}/{aspect}"
 
 
+def test_every_incident_of_the_list_is_caused() -> None:
+    assert {number for cause in CAUSES for number in cause.numbers} == set(INCIDENTS)
+
+
 def test_each_cause_has_a_key_of_its_own() -> None:
     assert len({one.key for one in CAUSES}) == len(CAUSES)
 
