@@ -13,13 +13,27 @@ from flows.runbook.audit import Entry, Trail, read
 from flows.runbook.frame import Runbook, RunbookRequest
 from flows.runbook.heal import Means, Pace, heal
 
-__all__ = ["CANARY", "IMPATIENT", "PACE", "Desk"]
+__all__ = ["CANARY", "IMPATIENT", "PACE", "Desk", "Died", "dies_after"]
 
 CANARY = "canary-e2b8"
 PACE = Pace(settle=60.0, longest=60.0, look=0.05)
 """Long, for a machine that is busy: what heals is seen at once."""
 IMPATIENT = Pace(settle=0.1, longest=0.1, look=0.05)
 """For what does not heal."""
+
+
+class Died(Exception):
+    """The program ended between two lines."""
+
+
+def dies_after(do: Callable[[str], str]) -> Callable[[str], str]:
+    """Make of something that is done something after which the program is dead."""
+
+    def die(label: str) -> str:
+        do(label)
+        raise Died
+
+    return die
 
 
 @dataclass

@@ -34,7 +34,7 @@ from shared.engines.process import wait_until
 from shared.sandbox.railway_runtime.containers import ContainerSpec
 from tests.deploy.quiet_runtime import QuietContainer, QuietRuntime
 from tests.forks import Forked
-from tests.runbook.cases import CANARY, IMPATIENT, Desk
+from tests.runbook.cases import CANARY, IMPATIENT, Desk, Died, dies_after
 from tests.upgrade.postgres_world import World, stand_in
 
 NAME = "20241024_migrate_traces_from_pg_to_ch"
@@ -281,15 +281,8 @@ def test_a_run_that_died_between_backup_and_ledger_is_run_again_and_one_that_som
     langfuse.fail()
     before = langfuse.rows()
 
-    class Died(Exception):
-        pass
-
-    def die(label: str) -> str:
-        langfuse.secure(label)
-        raise Died
-
     runbook = langfuse.runbook()
-    runbook.secure = die
+    runbook.secure = dies_after(langfuse.secure)
     with pytest.raises(Died):
         desk.heal(runbook)
     assert langfuse.rows() == before

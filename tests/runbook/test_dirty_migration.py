@@ -18,7 +18,7 @@ from flows.runbook.clickhouse_ledger import Ledger, Mark, Statement, is_repeatab
 from flows.runbook.dirty_migration import Known, Migration, decide
 from flows.runbook.frame import RunbookRequest, Verdict
 from shared.engines.clickhouse import ClickHouseEngine
-from tests.runbook.cases import IMPATIENT, Desk
+from tests.runbook.cases import IMPATIENT, Desk, Died, dies_after
 
 
 class Warehouse:
@@ -135,15 +135,8 @@ def test_without_approval_or_without_a_backup_set_nothing_is_marked(warehouse: W
 def test_a_run_that_died_after_its_backup_set_is_run_again(warehouse: Warehouse, desk: Desk) -> None:
     warehouse.break_off()
 
-    class Died(Exception):
-        pass
-
-    def die(label: str) -> str:
-        warehouse.secure(label)
-        raise Died
-
     runbook = warehouse.runbook()
-    runbook.secure = die
+    runbook.secure = dies_after(warehouse.secure)
     with pytest.raises(Died):
         desk.heal(runbook)
     assert warehouse.ledger()[-1] == "38\t1"

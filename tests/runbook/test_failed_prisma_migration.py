@@ -21,7 +21,7 @@ from flows.runbook.frame import Verdict
 from flows.runbook.prisma_ledger import Failed, is_of
 from flows.runbook.sql_effects import Effect, commits_itself, effects, statements
 from shared.engines.postgres import PostgresEngine
-from tests.runbook.cases import CANARY, IMPATIENT, Desk
+from tests.runbook.cases import CANARY, IMPATIENT, Desk, Died, dies_after
 
 NAME = "20261101000000_add_cost"
 SCRIPT = """-- AlterTable; a comment
@@ -189,15 +189,8 @@ def test_a_run_that_died_between_backup_and_ledger_is_run_again_and_one_that_som
 ) -> None:
     ledger.break_off(logs=LOGS)
 
-    class Died(Exception):
-        pass
-
-    def die(label: str) -> str:
-        ledger.secure(label)
-        raise Died
-
     runbook = ledger.runbook()
-    runbook.secure = die
+    runbook.secure = dies_after(ledger.secure)
     with pytest.raises(Died):
         desk.heal(runbook)
     assert ledger.rows() == [FAILED]

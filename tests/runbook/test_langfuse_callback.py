@@ -29,7 +29,7 @@ from railway.services.litellm import configuration, litellm
 from shared.sandbox.blocks import railway_block
 from shared.sandbox.railway_api import RailwayStandIn
 from shared.sandbox.railway_runtime.containers import ContainerSpec, ContainerState, LogLine
-from tests.runbook.cases import CANARY, IMPATIENT, Desk
+from tests.runbook.cases import CANARY, IMPATIENT, Desk, Died
 from tests.sandbox.conftest import PATIENT, QUICK
 from tests.sandbox.railway_operator import Operator
 
@@ -267,10 +267,6 @@ def test_a_variable_that_cannot_be_set_deploys_nothing(town: Town, desk: Desk) -
     with pytest.raises(NotHealed, match=r"a person is needed: .*LITELLM_CONFIG is not what this has written"):
         town.heal(desk)
     assert town.state() == before
-
-
-class Died(Exception):
-    """What ends a process."""
 
 
 @pytest.mark.parametrize("comes_up", [True, False])
